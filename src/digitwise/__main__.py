@@ -1,0 +1,7 @@
+"""python -m digitwise."""
+
+import sys
+
+from digitwise.cli import main
+
+sys.exit(main())

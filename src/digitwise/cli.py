@@ -1,0 +1,395 @@
+"""The command line: parse, call, print. Rooms are entered only when a command needs them."""
+
+import importlib.util
+import json
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from digitwise.errors import (
+    DigitwiseError,
+    MissingClassWarning,
+    SampleDataWarning,
+    machine_error,
+)
+from digitwise.messages import say
+
+if TYPE_CHECKING:
+    from digitwise.bundle import Bundle
+    from digitwise.network.evaluation import Evaluation
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="digitwise",
+    help="From the five-step Keras MNIST tutorial to a recognizer of your own handwriting.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+datasets_app = typer.Typer(help="The datasets known by name.", no_args_is_help=True)
+app.add_typer(datasets_app, name="datasets")
+
+
+class Precision(StrEnum):
+    """What a training may compute in."""
+
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document to stdout and nothing else.")
+]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", help="Show the log of TensorFlow and what lies below it.")
+]
+DatasetOption = Annotated[
+    str | None, typer.Option(help="mnist, fashion-mnist or kmnist.", show_default=False)
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Your own data: a folder of IDX files, an .npz, a .csv (label first), or a folder "
+        "of images per class.",
+        show_default=False,
+    ),
+]
+SampleOption = Annotated[
+    bool,
+    typer.Option(
+        "--sample/--no-sample", help="Whether the built-in sample may stand in for MNIST."
+    ),
+]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from digitwise import __version__
+
+        print(f"digitwise {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def train(
+    model: Annotated[
+        str | None, typer.Option(help="tutorial, lenet5 or fast.", show_default="tutorial")
+    ] = None,
+    dataset: DatasetOption = None,
+    data: DataOption = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the training images.", show_default="recipe's")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images a step.", show_default="128")
+    ] = None,
+    validation: Annotated[
+        int | None,
+        typer.Option(
+            help="Training images held out to choose by; 0 trains on all of them.",
+            show_default="a twelfth, at most 5,000",
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Decides the run.", show_default="0")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="The run's folder, which must not exist.",
+            show_default="runs/<dataset>-<model>-<n>",
+        ),
+    ] = None,
+    precision: Annotated[
+        Precision | None,
+        typer.Option(help="What to compute in; weights are always float32.", show_default="auto"),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            help="Continue the run in this folder; takes no other option but --json.",
+            show_default=False,
+        ),
+    ] = None,
+    sample: SampleOption = True,
+    verbose: VerboseOption = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Load, preprocess, train and evaluate; leaves a bundle in the run's folder."""
+    _set_verbose(verbose)
+    from digitwise.network import training
+
+    if resume is not None:
+        if output is not None:
+            raise DigitwiseError("--output does not go with --resume: the run has its folder")
+        asked = {
+            "architecture": model,
+            "dataset": dataset,
+            "path": None if data is None else str(data.absolute()),
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "validation": validation,
+            "seed": seed,
+            "precision": None if precision in (None, Precision.auto) else precision.value,
+        }
+        bundle = training.resume(resume, asked)
+    else:
+        bundle = training.train(
+            model or "tutorial",
+            dataset=dataset,
+            path=data,
+            epochs=epochs,
+            batch_size=batch_size,
+            validation=validation,
+            seed=0 if seed is None else seed,
+            output=output,
+            precision=(precision or Precision.auto).value,
+            allow_sample=sample,
+        )
+    _draw_run(bundle)
+    _print_training(bundle, json_output)
+
+
+@app.command()
+def evaluate(
+    bundle: Annotated[str, typer.Argument(help="A bundle, the run that left it, or 'pretrained'.")],
+    dataset: DatasetOption = None,
+    data: DataOption = None,
+    output: Annotated[
+        Path | None, typer.Option(help="A folder for the figures, as PNG.", show_default=False)
+    ] = None,
+    sample: SampleOption = True,
+    json_output: JsonOption = False,
+) -> None:
+    """Test a bundle on images that it was not trained on."""
+    from digitwise.bundle import open_bundle
+    from digitwise.network.evaluation import evaluate as evaluate_bundle
+
+    opened = open_bundle(bundle)
+    if output is not None:
+        from digitwise.insight import figures  # refuses first where matplotlib is missing
+    evaluation = evaluate_bundle(opened, dataset=dataset, path=data, allow_sample=sample)
+    drawn = [] if output is None else figures.save_evaluation(evaluation, output)
+    if json_output:
+        _print_json(
+            {
+                "bundle": str(opened.path),
+                "seconds": opened.record.get("seconds"),
+                **evaluation.to_dict(),
+                "figures": [str(path) for path in drawn],
+            }
+        )
+        return
+    _print_evaluation(evaluation)
+    for path in drawn:
+        print(path)
+
+
+@datasets_app.command("list")
+def list_datasets(json_output: JsonOption = False) -> None:
+    """List the datasets known by name, and whether they are in the cache."""
+    from digitwise.data.catalog import CATALOG
+    from digitwise.data.download import cache_folder, fetched
+
+    rows: list[dict[str, Any]] = [
+        {
+            "name": entry.name,
+            "title": entry.title,
+            "classes": list(entry.classes),
+            "licence": entry.licence,
+            "homepage": entry.homepage,
+            "digests_tried": entry.digests_tried,
+            "cached": str(cache_folder() / entry.name) if fetched(entry) else None,
+        }
+        for entry in CATALOG.values()
+    ]
+    if json_output:
+        _print_json({"datasets": rows})
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "what it is", "licence", "fetched", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(row["name"], row["title"], row["licence"], "yes" if row["cached"] else "no")
+    Console().print(table)
+
+
+@datasets_app.command("fetch")
+def fetch_dataset(
+    name: Annotated[str, typer.Argument(help="mnist, fashion-mnist or kmnist.")],
+    json_output: JsonOption = False,
+) -> None:
+    """Download a dataset into the cache, each file checked against its digest."""
+    from digitwise.data.catalog import catalog_entry
+    from digitwise.data.download import fetch
+
+    folder = fetch(catalog_entry(name))
+    if json_output:
+        _print_json({"name": name, "folder": str(folder)})
+    else:
+        print(folder)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command line.
+
+    Args:
+        arguments: without the program's name; None takes the process's own.
+
+    Returns:
+        The exit status: 0 done; 1 some inputs failed; 2 the call or what it names was wrong;
+        3 the machine refused; 130 interrupted.
+    """
+    warnings.showwarning = _show_warning
+    try:
+        outcome = typer.main.get_command(app).main(
+            args=None if arguments is None else list(arguments),
+            prog_name="digitwise",
+            standalone_mode=False,
+        )
+        sys.stdout.flush()
+    except DigitwiseError as error:
+        say(f"digitwise: {_one_line(str(error))}")
+        return error.exit_status
+    except typer.BadParameter.__mro__[2] as error:  # the base of every usage error
+        say(f"digitwise: {_one_line(error.format_message())} (see digitwise --help)")
+        return DigitwiseError.exit_status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        refused = machine_error(f"go on with {error.filename or 'the work'}", error)
+        say(f"digitwise: {refused}")
+        return refused.exit_status
+    except (KeyboardInterrupt, typer.Abort):
+        say("digitwise: interrupted; a training goes on with: digitwise train --resume RUN")
+        return INTERRUPTED
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Any = None,  # noqa: ARG001
+    line: str | None = None,  # noqa: ARG001
+) -> None:
+    """Words our own warnings as a line for people; others name their place."""
+    if issubclass(category, SampleDataWarning | MissingClassWarning):
+        say(f"notice: {message}")
+    else:
+        say(f"{filename}:{lineno}: {category.__name__}: {message}")
+
+
+def _one_line(text: str) -> str:
+    """Joins a message's lines."""
+    return " ".join(text.split())
+
+
+def _set_verbose(verbose: bool) -> None:
+    """Lets native log lines through; has to be known before Keras is imported."""
+    if verbose:
+        os.environ["DIGITWISE_VERBOSE"] = "1"
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    """Prints one JSON document."""
+    print(json.dumps(document, ensure_ascii=False, allow_nan=False, indent=2))
+
+
+def _draw_run(bundle: "Bundle") -> None:
+    """Draws a run's learning curves into its folder, where matplotlib is at hand."""
+    from digitwise.network.runs import Run
+
+    run = Run(bundle.path.parent)
+    target = run.figures / "learning-curves.png"
+    history = run.read_history()
+    if target.exists() or not history or importlib.util.find_spec("matplotlib") is None:
+        return
+    from digitwise.insight import figures
+
+    figures.save(figures.learning_curves(history), target)
+
+
+def _print_training(bundle: "Bundle", json_output: bool) -> None:
+    """Prints what a training came to."""
+    record = bundle.record
+    if json_output:
+        _print_json(
+            {
+                "bundle": str(bundle.path),
+                "architecture": bundle.architecture,
+                "dataset": record["dataset"]["name"],
+                "sample": record["dataset"]["sample"],
+                "notice": record["notice"],
+                "seed": record["settings"]["seed"],
+                "precision": record["settings"]["precision"],
+                "seconds": record["seconds"],
+                "validation": record["validation"],
+                **record["test"],
+            }
+        )
+        return
+    test = record["test"]
+    low, high = test["confidence_interval"]
+    print(
+        f"accuracy  {test['accuracy']:.2%} of {test['images']:,} test images "
+        f"(95% interval {low:.2%} to {high:.2%})"
+    )
+    print(f"training  {record['seconds']:.1f} s")
+    print(f"bundle    {bundle.path}")
+
+
+def _print_evaluation(evaluation: "Evaluation") -> None:
+    """Prints an evaluation as tables."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    low, high = evaluation.confidence_interval
+    console.print(
+        f"accuracy [bold]{evaluation.accuracy:.2%}[/bold] of {evaluation.images:,} images of "
+        f"{evaluation.dataset} (95% interval {low:.2%} to {high:.2%})"
+    )
+    console.print(
+        f"loss {evaluation.loss:.4f}, expected calibration error "
+        f"{evaluation.calibration_error:.2%}\n"
+    )
+    predicted = evaluation.confusion
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("class")
+    for heading in ("images", "precision", "recall", "F1"):
+        table.add_column(heading, justify="right")
+    table.add_column("most often read as")
+    for label, figures in enumerate(evaluation.per_class):
+        others = sorted(
+            (
+                (int(count), evaluation.classes[other])
+                for other, count in enumerate(predicted[label])
+                if count and other != label
+            ),
+            reverse=True,
+        )
+        table.add_row(
+            figures.name,
+            f"{figures.images:,}",
+            *(_percent(value) for value in (figures.precision, figures.recall, figures.f1)),
+            ", ".join(f"{name} ({count})" for count, name in others[:3]),
+        )
+    console.print(table)
+
+
+def _percent(share: float | None) -> str:
+    """Words a share, a dash where there is none."""
+    return "–" if share is None else f"{share:.2%}"

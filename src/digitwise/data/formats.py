@@ -1,0 +1,505 @@
+"""IDX, NPZ, CSV, a folder of images per class → arrays. Bad files are turned away here."""
+
+import csv
+import gzip
+import itertools
+import math
+import re
+import struct
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+from jaxtyping import Integer, Shaped, UInt8
+from PIL import Image, UnidentifiedImageError
+
+from digitwise.data.normalization import SIDE, fit_to_mnist, ink_bright
+from digitwise.errors import DigitwiseError, machine_error
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+_UNSIGNED_BYTE = 0x08
+_LARGEST_IMAGE = 100_000_000  # pixels
+
+
+class LabeledImages(NamedTuple):
+    """Images and their labels.
+
+    Attributes:
+        x: uint8 in [0, 255], ink bright.
+        y: uint8 labels, indices into the classes.
+    """
+
+    x: UInt8[np.ndarray, "n h w"]
+    y: UInt8[np.ndarray, " n"]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a data path holds.
+
+    Attributes:
+        train: its training set, or its only set, or None.
+        test: its test set, or None.
+        classes: the labels' names, where the format has them.
+    """
+
+    train: LabeledImages | None
+    test: LabeledImages | None
+    classes: tuple[str, ...] | None = None
+
+
+def read_path(path: str | Path) -> Contents:
+    """Reads a data set in any of the formats, told apart by what is there.
+
+    Args:
+        path: a folder of IDX files (gzipped or not), an `.npz`, a CSV with the label first
+            (gzipped or not), a folder with `*_train.csv` and `*_test.csv`, or a folder of images
+            per class, with or without `train/` and `test/` above the classes.
+
+    Returns:
+        Images brought to 28×28: what has another size goes through `fit_to_mnist`.
+
+    Raises:
+        DigitwiseError: the path is not there or holds nothing readable, or a file in it is
+            damaged or has the wrong contents.
+    """
+    path = Path(path)
+    try:
+        contents = _read_any(path)
+    except PermissionError as error:
+        raise machine_error(f"read {error.filename or path}", error) from error
+    except OSError as error:
+        raise DigitwiseError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if contents.train is None and contents.test is None:
+        raise DigitwiseError(f"{path}: holds no images")
+    return Contents(
+        contents.train and _fit_all(contents.train),
+        contents.test and _fit_all(contents.test),
+        contents.classes,
+    )
+
+
+def _read_any(path: Path) -> Contents:
+    """Chooses the reader for a path."""
+    if not path.exists():
+        raise DigitwiseError(f"{path}: no such file or folder")
+    if path.is_dir():
+        return _read_folder(path)
+    if path.suffix == ".npz":
+        return read_npz(path)
+    if _is_csv(path):
+        return Contents(read_csv(path), None)
+    if "idx" in path.name:
+        raise DigitwiseError(f"{path}: give the folder that holds the IDX files, {path.parent}")
+    raise DigitwiseError(
+        f"{path}: not a known format: give a folder of IDX files, an .npz, a .csv, "
+        "or a folder of images per class"
+    )
+
+
+def _read_folder(folder: Path) -> Contents:
+    """Tells what kind of data set a folder is, and reads it."""
+    files = sorted(entry for entry in folder.iterdir() if entry.is_file())
+    if any(_idx_role(file) for file in files):
+        return read_idx_folder(folder)
+    tables = [file for file in files if _is_csv(file)]
+    if tables:
+        return _read_csv_folder(folder, tables)
+    archives = [file for file in files if file.suffix == ".npz"]
+    if len(archives) == 1:
+        return read_npz(archives[0])
+    if len(archives) > 1:
+        raise DigitwiseError(f"{folder}: holds {len(archives)} .npz files: name one of them")
+    return read_image_folder(folder)
+
+
+# IDX
+
+
+def read_idx_folder(folder: Path) -> Contents:
+    """Reads the two or four IDX files of a folder, as MNIST is published.
+
+    Args:
+        folder: holds `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the `t10k-` pair,
+            or one of the pairs; each gzipped (`.gz`) or not; `images.idx3` is read as well.
+
+    Raises:
+        DigitwiseError: a file is damaged, its partner is missing, or their counts differ.
+    """
+    # A plain file is preferred to its gzipped twin: it is listed last and takes the place.
+    found = {}
+    for file in sorted(folder.iterdir(), key=lambda file: (not file.name.endswith(".gz"), file)):
+        role = _idx_role(file)
+        if role:
+            found[role] = file
+    return Contents(
+        _read_idx_pair(folder, found, "train"),
+        _read_idx_pair(folder, found, "t10k"),
+    )
+
+
+def _idx_role(file: Path) -> tuple[str, str] | None:
+    """Tells from a file's name which of the four IDX files it is, such as (t10k, labels)."""
+    named = re.fullmatch(r"(train|t10k)-(images|labels)[-.]idx[13]-ubyte(\.gz)?", file.name)
+    return (named[1], named[2]) if named else None
+
+
+def _read_idx_pair(
+    folder: Path, found: dict[tuple[str, str], Path], part: str
+) -> LabeledImages | None:
+    """Reads the images and labels of one part, None where neither is there."""
+    images, labels = found.get((part, "images")), found.get((part, "labels"))
+    if images is None and labels is None:
+        return None
+    if images is None or labels is None:
+        missing = "labels" if labels is None else "images"
+        raise DigitwiseError(f"{folder}: the {part} {missing} file is missing beside its partner")
+    x, y = read_idx(images, dimensions=3), read_idx(labels, dimensions=1)
+    if len(x) != len(y):
+        raise DigitwiseError(f"{labels}: {len(y)} labels for the {len(x)} images of {images.name}")
+    return _labeled(images, x, y)
+
+
+def read_idx(path: Path, dimensions: int) -> UInt8[np.ndarray, "..."]:
+    """Reads one IDX file of unsigned bytes.
+
+    The format is described at MNIST's home page: two zero bytes, a type code, the number of
+    dimensions, each dimension as a big-endian 32-bit number, then the values.
+
+    Args:
+        path: the file, gzipped where its name ends in `.gz`.
+        dimensions: how many it must have: 3 for images, 1 for labels.
+
+    Raises:
+        DigitwiseError: it is no IDX file, is cut short, is too long, or is no gzip file.
+    """
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            return _parse_idx(path, file, dimensions)
+    except gzip.BadGzipFile as error:
+        raise DigitwiseError(f"{path}: not a gzip file, though named .gz: fetch it anew") from error
+    except (EOFError, zlib.error) as error:
+        raise DigitwiseError(f"{path}: the gzip data is cut short or damaged: fetch it anew") from (
+            error
+        )
+
+
+def _parse_idx(
+    path: Path, file: IO[bytes] | gzip.GzipFile, dimensions: int
+) -> UInt8[np.ndarray, "..."]:
+    """Reads header and values, no more than the header announces and one byte."""
+    magic = file.read(4)
+    expected = bytes([0, 0, _UNSIGNED_BYTE, dimensions])
+    if magic != expected:
+        raise DigitwiseError(
+            f"{path}: not an IDX file of {'images' if dimensions == 3 else 'labels'}: "
+            f"begins with {magic.hex() or 'nothing'} instead of {expected.hex()}"
+        )
+    header = file.read(4 * dimensions)
+    if len(header) < 4 * dimensions:
+        raise DigitwiseError(f"{path}: cut short inside its header: fetch it anew")
+    shape = struct.unpack(f">{dimensions}I", header)
+    announced = math.prod(shape)
+    values = file.read(announced)
+    if len(values) < announced:
+        raise DigitwiseError(
+            f"{path}: cut short: {len(values)} of {announced} bytes: fetch it anew"
+        )
+    if file.read(1):
+        raise DigitwiseError(f"{path}: longer than its header says ({announced} bytes)")
+    return np.frombuffer(values, np.uint8).reshape(shape)
+
+
+def idx_bytes(array: UInt8[np.ndarray, "..."]) -> Iterator[bytes | memoryview]:
+    """Yields an array as an IDX file holds it, header first; digests are taken over this.
+
+    Args:
+        array: uint8, of any shape.
+    """
+    yield struct.pack(f">4B{array.ndim}I", 0, 0, _UNSIGNED_BYTE, array.ndim, *array.shape)
+    yield np.ascontiguousarray(array).data.cast("B")
+
+
+# NPZ
+
+
+def read_npz(path: Path) -> Contents:
+    """Reads an `.npz` with `x_train, y_train, x_test, y_test`, or one of the pairs.
+
+    Raises:
+        DigitwiseError: it is no such file, a key is missing, or an array is pickled or has the
+            wrong dtype or shape.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            train = _npz_pair(path, archive, "train")
+            test = _npz_pair(path, archive, "test")
+            keys = ", ".join(archive.files)
+    except (zipfile.BadZipFile, EOFError, zlib.error, AttributeError, TypeError) as error:
+        raise DigitwiseError(f"{path}: not a whole .npz file") from error
+    except ValueError as error:
+        raise DigitwiseError(
+            f"{path}: holds pickled objects or damaged arrays; only plain arrays are read"
+        ) from error
+    if train is None and test is None:
+        raise DigitwiseError(
+            f"{path}: needs the arrays x_train and y_train, x_test and y_test, or one of the "
+            f"pairs; it has {keys or 'none'}"
+        )
+    return Contents(train, test)
+
+
+def _npz_pair(path: Path, archive: "np.lib.npyio.NpzFile", part: str) -> LabeledImages | None:
+    """Takes the images and labels of one part from an archive, None where neither is there."""
+    names = (f"x_{part}", f"y_{part}")
+    missing = [name for name in names if name not in archive.files]
+    if len(missing) == 2:
+        return None
+    if missing:
+        raise DigitwiseError(f"{path}: the array {missing[0]} is missing")
+    x, y = archive[names[0]], archive[names[1]]
+    if x.dtype.kind == "f" and np.isnan(x).any():
+        raise DigitwiseError(f"{path}: {names[0]} holds NaN pixels: they must be uint8 in 0–255")
+    if x.dtype != np.uint8:
+        raise DigitwiseError(f"{path}: {names[0]} is {x.dtype}: pixels must be uint8 in 0–255")
+    if x.ndim == 4 and x.shape[-1] == 1:
+        x = x[..., 0]
+    if x.ndim != 3:
+        raise DigitwiseError(
+            f"{path}: {names[0]} has the shape {x.shape}: it must be (n, height, width)"
+        )
+    if y.dtype.kind not in "iu" or y.ndim != 1:
+        raise DigitwiseError(
+            f"{path}: {names[1]} is {y.dtype} of shape {y.shape}: labels must be whole numbers "
+            "of shape (n,)"
+        )
+    if len(x) != len(y):
+        raise DigitwiseError(f"{path}: {len(x)} images in {names[0]}, {len(y)} in {names[1]}")
+    return _labeled(path, x, y)
+
+
+# CSV
+
+
+def _is_csv(path: Path) -> bool:
+    """Tells from its name whether a file is a CSV, gzipped or not."""
+    return path.name.endswith((".csv", ".csv.gz"))
+
+
+def _read_csv_folder(folder: Path, tables: list[Path]) -> Contents:
+    """Reads `*_train.csv` and `*_test.csv`, or the only CSV of a folder."""
+    train = [file for file in tables if re.search(r"(^|[_-])train\.csv(\.gz)?$", file.name)]
+    test = [file for file in tables if re.search(r"(^|[_-])test\.csv(\.gz)?$", file.name)]
+    if len(tables) == 1 and not train and not test:
+        train = tables
+    if len(train) > 1 or len(test) > 1 or not (train or test):
+        names = ", ".join(file.name for file in tables)
+        raise DigitwiseError(
+            f"{folder}: expected one *_train.csv and one *_test.csv, found {names}"
+        )
+    return Contents(
+        read_csv(train[0]) if train else None,
+        read_csv(test[0]) if test else None,
+    )
+
+
+def read_csv(path: Path) -> LabeledImages:
+    """Reads a CSV with an image a row: the label, then the pixels of a square image.
+
+    Args:
+        path: the file, gzipped where its name ends in `.gz`; a header row is skipped.
+
+    Raises:
+        DigitwiseError: a row is short, holds something that is no whole number, or a value out
+            of range; the message names the line.
+    """
+    try:
+        header = _csv_header_lines(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # an empty file is answered below
+            table = np.loadtxt(path, np.int16, delimiter=",", skiprows=header, ndmin=2)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DigitwiseError(f"{path}: the gzip data is cut short or damaged") from error
+    except UnicodeDecodeError as error:
+        raise DigitwiseError(f"{path}: not a text file") from error
+    except (ValueError, OverflowError) as error:
+        raise _csv_fault(path) from error
+    if table.size == 0:
+        raise DigitwiseError(f"{path}: holds no rows")
+    side = math.isqrt(table.shape[1] - 1)
+    if side == 0 or side * side != table.shape[1] - 1:
+        raise DigitwiseError(
+            f"{path}: {table.shape[1]} columns a row: expected a label and the pixels of a "
+            "square image, such as 1 + 784"
+        )
+    if table.min() < 0 or table.max() > 255:
+        raise _csv_fault(path)
+    x = table[:, 1:].astype(np.uint8).reshape(-1, side, side)
+    return _labeled(path, x, table[:, 0])
+
+
+def _csv_header_lines(path: Path) -> int:
+    """Counts the header rows, one or none: a header is a first row that begins with a word."""
+    with _open_csv(path) as file:
+        first = file.readline().split(",")[0].strip().strip('"')
+    return 0 if re.fullmatch(r"[-+]?[\d.]+|", first) or len(first) == 1 else 1
+
+
+def _open_csv(path: Path) -> IO[str]:
+    """Opens a CSV as text, gzipped or not."""
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def _csv_fault(path: Path) -> DigitwiseError:
+    """Finds the first row that could not be read and says what is wrong with it."""
+    with _open_csv(path) as file:
+        rows = csv.reader(file)
+        skipped = _csv_header_lines(path)
+        columns = 0
+        for number, row in enumerate(itertools.islice(rows, skipped, None), skipped + 1):
+            columns = columns or len(row)
+            if row and len(row) != columns:
+                return DigitwiseError(
+                    f"{path}, line {number}: {len(row)} columns, the rows before have {columns}"
+                )
+            for column, value in enumerate(row, 1):
+                what = "label" if column == 1 else "pixel"
+                if not re.fullmatch(r"\s*[-+]?\d+\s*", value):
+                    return DigitwiseError(
+                        f"{path}, line {number}, column {column}: the {what} '{value}' is no "
+                        "whole number"
+                    )
+                if not 0 <= int(value) <= 255:
+                    return DigitwiseError(
+                        f"{path}, line {number}, column {column}: the {what} {value.strip()} is "
+                        "out of range: 0–255"
+                    )
+    return DigitwiseError(f"{path}: cannot be read as rows of whole numbers")
+
+
+# A folder of images per class
+
+
+def read_image_folder(folder: Path) -> Contents:
+    """Reads a folder with one folder of image files per class.
+
+    Args:
+        folder: holds a folder per class, named for it; or `train/` and `test/`, or one of the
+            two, each with such folders.
+
+    Returns:
+        The images with bright ink, whichever way the files have it; classes in the order of
+        their numbers where all names are numbers, else of the alphabet.
+
+    Raises:
+        DigitwiseError: there are no images, or a file is none, is cut short or empty.
+    """
+    parts = {part: folder / part for part in ("train", "test") if (folder / part).is_dir()}
+    classes = _class_names(list(parts.values()) or [folder])
+    if not classes:
+        raise DigitwiseError(
+            f"{folder}: holds no IDX files, no .npz, no .csv and no folders of images per class"
+        )
+    if not parts:
+        return Contents(_read_classes(folder, classes), None, classes)
+    train, test = (
+        _read_classes(parts[part], classes) if part in parts else None for part in ("train", "test")
+    )
+    return Contents(train, test, classes)
+
+
+def _class_names(folders: list[Path]) -> tuple[str, ...]:
+    """Lists the folders' subfolders that hold images, in the order of their labels."""
+    names = {
+        entry.name
+        for folder in folders
+        for entry in folder.iterdir()
+        if entry.is_dir() and not entry.name.startswith(".") and _image_files(entry)
+    }
+    if all(name.isdecimal() for name in names):
+        return tuple(sorted(names, key=int))
+    return tuple(sorted(names))
+
+
+def _image_files(folder: Path) -> list[Path]:
+    """Lists a folder's image files by name."""
+    return sorted(
+        file
+        for file in folder.iterdir()
+        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+    )
+
+
+def _read_classes(folder: Path, classes: tuple[str, ...]) -> LabeledImages:
+    """Reads every image of every class folder, brought to 28×28."""
+    images, labels = [], []
+    for label, name in enumerate(classes):
+        files = _image_files(folder / name) if (folder / name).is_dir() else []
+        images += [_standard_size(_read_image(file)) for file in files]
+        labels += [label] * len(files)
+    if not images:
+        raise DigitwiseError(f"{folder}: holds no images")
+    return _labeled(folder, np.stack(images), np.array(labels))
+
+
+def _read_image(path: Path) -> UInt8[np.ndarray, "h w"]:
+    """Decodes one character's image file to grey values with bright ink."""
+    if path.stat().st_size == 0:
+        raise DigitwiseError(f"{path}: the file is empty: delete it or save it anew")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                if image.width * image.height > _LARGEST_IMAGE:
+                    raise DigitwiseError(
+                        f"{path}: {image.width}×{image.height} pixels is too large"
+                    )
+                return ink_bright(np.asarray(_on_white(image).convert("L")))
+    except UnidentifiedImageError as error:
+        raise DigitwiseError(f"{path}: not an image that can be read") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DigitwiseError(f"{path}: too many pixels for one character") from error
+    except PermissionError:
+        raise
+    except (OSError, SyntaxError, ValueError, zlib.error) as error:
+        raise DigitwiseError(f"{path}: the image is cut short or damaged: {error}") from error
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Lays what is transparent on white paper."""
+    if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
+        return image
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+
+
+# Common to the formats
+
+
+def _labeled(
+    path: Path, x: Shaped[np.ndarray, "n h w"], y: Integer[np.ndarray, " n"]
+) -> LabeledImages:
+    """Pairs images with labels once both are known to be sound."""
+    if not len(x) or not x[0].size:
+        raise DigitwiseError(f"{path}: holds no images")
+    if y.min() < 0 or y.max() > 255:
+        raise DigitwiseError(f"{path}: labels must lie in 0–255: found {y.min()} to {y.max()}")
+    return LabeledImages(x, y.astype(np.uint8))
+
+
+def _fit_all(images: LabeledImages) -> LabeledImages:
+    """Brings every image to 28×28."""
+    if images.x.shape[1:] == (SIDE, SIDE):
+        return images
+    return LabeledImages(np.stack([fit_to_mnist(image) for image in images.x]), images.y)
+
+
+def _standard_size(image: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "28 28"]:
+    """Leaves a 28×28 image as it is and normalizes every other."""
+    return image if image.shape == (SIDE, SIDE) else fit_to_mnist(image)

@@ -1,0 +1,1 @@
+"""See inside: figures of what was learned and how well."""

@@ -1,0 +1,60 @@
+"""Keras, imported without the log lines of what lies below it."""
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+from digitwise.errors import missing_extra
+
+VERBOSE_VARIABLE = "DIGITWISE_VERBOSE"
+
+_NATIVE_LOG = re.compile(
+    rb"^(WARNING: All log messages before absl::InitializeLog"
+    rb"|[IWE]\d{4} [\d:.]+ "
+    rb"|\d{4}-\d\d-\d\d [\d:.]+: [IWE] "
+    rb"|To enable the following instructions: )"
+)
+
+
+@contextlib.contextmanager
+def _native_log_held_back() -> Iterator[None]:
+    """Keeps log lines that native code writes to stderr off the screen; the rest comes through.
+
+    TensorFlow's `TF_CPP_MIN_LOG_LEVEL` does not reach the lines that absl prints before its own
+    log is set up, so what is written to the file descriptor is held back and sifted.
+    """
+    sys.stderr.flush()
+    screen = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(screen, 2)
+            os.close(screen)
+            held.seek(0)
+            for line in held:
+                if not _NATIVE_LOG.match(line):
+                    os.write(2, line)
+
+
+if find_spec("keras") is None:
+    raise missing_extra("training", "train")
+if os.environ.get(VERBOSE_VARIABLE):
+    import keras
+else:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _native_log_held_back():
+        import keras
+
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()
+
+__all__ = ["VERBOSE_VARIABLE", "keras"]

@@ -1,0 +1,306 @@
+"""How well a bundle reads: accuracy, per-class report, confusion, calibration, with intervals."""
+
+import math
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Float32, Int64, Integer, UInt8
+
+from digitwise.bundle import Bundle, open_bundle, soften
+from digitwise.data.formats import LabeledImages
+from digitwise.data.loading import Dataset, load_dataset, with_test_set
+from digitwise.data.preprocessing import preprocess
+from digitwise.errors import DigitwiseError, MissingClassWarning
+
+CALIBRATION_BINS = 15
+_WORST_MISTAKES = 100
+_WILSON_Z = 1.959963984540054  # the normal distribution's 97.5% quantile
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """How well one class is read.
+
+    Attributes:
+        name: the class.
+        images: how many images show it.
+        precision: of those read as it, the share that are; None where none was read as it.
+        recall: of those that are, the share read as it; None where there is none.
+        f1: harmonic mean of the two; None where there is neither.
+    """
+
+    name: str
+    images: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Attributes:
+        dataset: the data's name.
+        source: where the data was taken from.
+        classes: the name of each label.
+        images: how many images were read.
+        accuracy: the share read right.
+        confidence_interval: Wilson's 95% interval of the accuracy.
+        loss: mean cross-entropy of the calibrated probabilities, in nats.
+        calibration_error: expected calibration error over 15 bins of equal mass.
+        per_class: figures of each class.
+        confusion: [i, j] counts the images of class i read as class j.
+        mistakes: indices of what was read wrong, the surest first, at most a hundred.
+        x: the images, (n, 28, 28) uint8.
+        y: their labels.
+        probabilities: (n, classes) float32, calibrated.
+    """
+
+    dataset: str
+    source: str
+    classes: tuple[str, ...]
+    images: int
+    accuracy: float
+    confidence_interval: tuple[float, float]
+    loss: float
+    calibration_error: float
+    per_class: tuple[ClassFigures, ...]
+    confusion: Int64[np.ndarray, "classes classes"] = field(repr=False)
+    mistakes: Integer[np.ndarray, " mistakes"] = field(repr=False)
+    x: UInt8[np.ndarray, "n h w"] = field(repr=False)
+    y: UInt8[np.ndarray, " n"] = field(repr=False)
+    probabilities: Float32[np.ndarray, "n classes"] = field(repr=False)
+
+    def summary(self) -> dict[str, Any]:
+        """Returns the figures without the tables, as plain data."""
+        return {
+            "images": self.images,
+            "accuracy": self.accuracy,
+            "confidence_interval": list(self.confidence_interval),
+            "loss": self.loss,
+            "calibration_error": self.calibration_error,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns everything but the pictures, as plain data."""
+        predicted = self.probabilities.argmax(axis=1)
+        return {
+            "dataset": self.dataset,
+            "source": self.source,
+            **self.summary(),
+            "classes": list(self.classes),
+            "per_class": [vars(figures) for figures in self.per_class],
+            "confusion": self.confusion.tolist(),
+            "mistakes": [
+                {
+                    "index": int(index),
+                    "label": self.classes[self.y[index]],
+                    "read_as": self.classes[predicted[index]],
+                    "confidence": float(self.probabilities[index].max()),
+                }
+                for index in self.mistakes
+            ],
+        }
+
+
+def evaluate(
+    bundle: Bundle | str | Path,
+    *,
+    dataset: str | None = None,
+    path: str | Path | None = None,
+    allow_sample: bool = True,
+) -> Evaluation:
+    """Tests a bundle on images that it was not trained on.
+
+    Args:
+        bundle: a bundle, or where one lies.
+        dataset: a name that `load_data` knows; left out, the data that the bundle was trained on.
+        path: your own data. What has a test set is tested by it; one set alone is tested whole,
+            unless the bundle was trained on a part of it: then by the other part.
+        allow_sample: whether the built-in sample may stand in for MNIST.
+
+    Returns:
+        Figures of the float32 network in ONNX Runtime, calibrated as the bundle says.
+
+    Raises:
+        DigitwiseError: the data is bad, has other classes than the bundle, or is the built-in
+            sample while the bundle was trained on more.
+    """
+    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    trained_on = opened.record["dataset"]
+    if dataset is None and path is None:
+        path = opened.record.get("settings", {}).get("path")
+        dataset = None if path else trained_on["name"]
+    data = load_dataset(dataset, path, allow_sample=allow_sample)
+    if data.is_sample and data.digests["x_train"] != trained_on["digests"]["x_train"]:
+        raise DigitwiseError(
+            "the built-in sample is part of MNIST's training images, which this bundle was "
+            "trained on: give the test images with --data PATH, or fetch them with "
+            "'digitwise datasets fetch mnist'"
+        )
+    return score(opened, _test_part(opened, data), data.name, data.source)
+
+
+def _test_part(bundle: Bundle, data: Dataset) -> LabeledImages:
+    """Takes what the bundle was not trained on, its labels as the bundle numbers them."""
+    trained_on = bundle.record["dataset"]
+    if data.test is None and data.digests == trained_on.get("whole_digests"):
+        data = with_test_set(data, trained_on["split_seed"])
+    test = data.test or data.train
+    assert test is not None
+    if data.classes == bundle.classes:
+        return test
+    unknown = [name for name in data.classes if name not in bundle.classes]
+    if unknown:
+        raise DigitwiseError(
+            f"{data.source}: has the class {unknown[0]}, which the bundle does not know: "
+            f"it knows {', '.join(bundle.classes)}"
+        )
+    numbers = np.array([bundle.classes.index(name) for name in data.classes], np.uint8)
+    return LabeledImages(test.x, numbers[test.y])
+
+
+def score(bundle: Bundle, test: LabeledImages, dataset: str, source: str) -> Evaluation:
+    """Reads labeled images and compares.
+
+    Args:
+        bundle: the network.
+        test: images, and labels as the bundle numbers its classes.
+        dataset: the data's name, for the record.
+        source: where it was taken from, for the record.
+    """
+    classes = bundle.classes
+    x, _ = preprocess(test.x, test.y, len(classes))
+    probabilities = bundle.predict(x)
+    y = test.y.astype(np.int64)
+    predicted = probabilities.argmax(axis=1)
+    confusion = np.zeros((len(classes), len(classes)), np.int64)
+    np.add.at(confusion, (y, predicted), 1)
+    missing = [
+        name for name, count in zip(classes, confusion.sum(axis=1), strict=True) if not count
+    ]
+    if missing:
+        warnings.warn(
+            f"{source}: no image shows {', '.join(missing)}: the accuracy is that of the others",
+            MissingClassWarning,
+            stacklevel=2,
+        )
+    right = int(confusion.trace())
+    wrong = np.flatnonzero(predicted != y)
+    surest = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")]
+    return Evaluation(
+        dataset=dataset,
+        source=source,
+        classes=classes,
+        images=len(y),
+        accuracy=right / len(y),
+        confidence_interval=wilson_interval(right, len(y)),
+        loss=_cross_entropy(probabilities, y),
+        calibration_error=expected_calibration_error(probabilities, y),
+        per_class=_class_figures(confusion, classes),
+        confusion=confusion,
+        mistakes=surest[:_WORST_MISTAKES],
+        x=test.x,
+        y=test.y,
+        probabilities=probabilities,
+    )
+
+
+def wilson_interval(right: int, images: int) -> tuple[float, float]:
+    """Bounds an accuracy by its 95% score interval (Wilson, 1927).
+
+    Args:
+        right: how many were read right.
+        images: how many were read, at least one.
+    """
+    share, z2 = right / images, _WILSON_Z**2
+    middle = (share + z2 / (2 * images)) / (1 + z2 / images)
+    spread = share * (1 - share) / images + z2 / (4 * images**2)
+    half = _WILSON_Z / (1 + z2 / images) * math.sqrt(spread)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def expected_calibration_error(
+    probabilities: Float32[np.ndarray, "n classes"],
+    y: Integer[np.ndarray, " n"],
+    bins: int = CALIBRATION_BINS,
+) -> float:
+    """Measures how far confidence is from accuracy, on average over bins of equal mass.
+
+    The measure is that of Naeini, Cooper and Hauskrecht (2015), with bins of equal mass for bins
+    of equal width: images are sorted by confidence and cut into as many equal parts.
+
+    Args:
+        probabilities: rows that sum to 1.
+        y: labels.
+        bins: how many parts.
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    right = probabilities.argmax(axis=1) == y
+    order = np.argsort(confidence, kind="stable")
+    gaps = (
+        abs(confidence[part].mean() - right[part].mean()) * len(part)
+        for part in np.array_split(order, bins)
+        if len(part)
+    )
+    return float(sum(gaps)) / len(y)
+
+
+def calibrate(bundle: Bundle, validation: LabeledImages) -> float:
+    """Finds the temperature with the lowest loss on validation images.
+
+    Temperatures from 0.2 to 5 are searched by golden section on their logarithm; the loss has
+    one minimum there. A bundle's probabilities are taken as the network gives them.
+
+    Args:
+        bundle: the network, its own temperature still 1.
+        validation: images that it was not trained on.
+    """
+    x, _ = preprocess(validation.x, validation.y, len(bundle.classes))
+    probabilities = bundle.predict(x)
+    y = validation.y.astype(np.int64)
+
+    def loss(log_temperature: float) -> float:
+        return _cross_entropy(soften(probabilities, math.exp(log_temperature)), y)
+
+    low, high = math.log(0.2), math.log(5)
+    ratio = (math.sqrt(5) - 1) / 2
+    while high - low > 1e-3:
+        left, right = high - ratio * (high - low), low + ratio * (high - low)
+        if loss(left) < loss(right):
+            high = right
+        else:
+            low = left
+    return round(math.exp((low + high) / 2), 4)
+
+
+def _cross_entropy(
+    probabilities: Float32[np.ndarray, "n classes"], y: Integer[np.ndarray, " n"]
+) -> float:
+    """Averages the negative log-probability of the right class."""
+    of_right: Float[np.ndarray, " n"] = probabilities[np.arange(len(y)), y]
+    return float(-np.log(np.maximum(of_right, 1e-12), dtype=np.float64).mean())
+
+
+def _class_figures(
+    confusion: Int64[np.ndarray, "classes classes"], classes: tuple[str, ...]
+) -> tuple[ClassFigures, ...]:
+    """Takes precision, recall and F1 of each class from the confusion matrix."""
+    figures = []
+    for label, name in enumerate(classes):
+        hits = int(confusion[label, label])
+        shown, read = int(confusion[label].sum()), int(confusion[:, label].sum())
+        figures.append(
+            ClassFigures(
+                name=name,
+                images=shown,
+                precision=hits / read if read else None,
+                recall=hits / shown if shown else None,
+                f1=2 * hits / (shown + read) if shown + read else None,
+            )
+        )
+    return tuple(figures)

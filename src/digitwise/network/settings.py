@@ -1,0 +1,201 @@
+"""What a training is told, as plain data; known and checked before Keras is imported."""
+
+import math
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from digitwise.errors import DigitwiseError, unknown_name
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an architecture is trained.
+
+    Attributes:
+        epochs: passes over the training images.
+        learning_rate: Adam's; with the one-cycle schedule, its peak.
+        schedule: "constant", or "one-cycle": a quarter of all steps up, then linear to nought.
+        beta_2: Adam's decay of squared gradients.
+        label_smoothing: how much of each one-hot label is spread over all classes.
+        patience: epochs without a lower validation loss before training stops and the best
+            weights are taken; None runs to the end and takes the last.
+        batch_size: images a step.
+    """
+
+    epochs: int
+    learning_rate: float
+    schedule: str = "constant"
+    beta_2: float = 0.999
+    label_smoothing: float = 0.0
+    patience: int | None = None
+    batch_size: int = 128
+
+
+RECIPES = {
+    "tutorial": Recipe(epochs=15, learning_rate=1e-3, patience=4),
+    "lenet5": Recipe(epochs=15, learning_rate=1e-3, patience=4),
+    "fast": Recipe(
+        epochs=2, learning_rate=6e-3, schedule="one-cycle", beta_2=0.99, label_smoothing=0.05
+    ),
+}
+OWN_NETWORK = "own"
+OWN_RECIPE = RECIPES["tutorial"]
+PRECISIONS = ("auto", "float32", "bfloat16")
+_VALIDATION_SHARE = 12  # of 60,000 images: 5,000
+_MOST_VALIDATION = 5000
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Everything that decides what a training comes to.
+
+    Attributes:
+        architecture: one of RECIPES, or "own" for a network that the caller declared.
+        network: the caller's network as Keras writes its config, None for a named one.
+        dataset: the data's name.
+        path: where the caller's own data lies, None for data found by name.
+        allow_sample: whether the built-in sample may stand in for MNIST.
+        digests: SHA-256 of each array, as an IDX file holds it.
+        epochs: as asked for; see `total_epochs`.
+        batch_size: images a step.
+        validation: how many training images are held out.
+        seed: decides initial weights, dropout, the splits and the order of images.
+        precision: "float32" or "bfloat16", of the computation; weights are always float32.
+        minimum_steps: epochs are added until a training has as many steps.
+        training_images: how many are left to train on.
+        recipe: how the architecture is trained.
+    """
+
+    architecture: str
+    network: dict[str, Any] | None
+    dataset: str
+    path: str | None
+    allow_sample: bool
+    digests: dict[str, str]
+    epochs: int
+    batch_size: int
+    validation: int
+    seed: int
+    precision: str
+    minimum_steps: int
+    training_images: int
+    recipe: Recipe
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """How many batches an epoch has, the last one perhaps smaller."""
+        return math.ceil(self.training_images / self.batch_size)
+
+    @property
+    def total_epochs(self) -> int:
+        """How many epochs are run: as asked for, or more where the data is small."""
+        return max(self.epochs, math.ceil(self.minimum_steps / self.steps_per_epoch))
+
+    @property
+    def patience(self) -> int | None:
+        """The recipe's patience; None where there is no validation to be patient with."""
+        return self.recipe.patience if self.validation else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the settings as plain data, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> "TrainingSettings":
+        """Takes the settings from plain data.
+
+        Raises:
+            DigitwiseError: a setting is missing or unknown.
+        """
+        try:
+            return cls(**{**document, "recipe": Recipe(**document["recipe"])})
+        except (TypeError, KeyError) as error:
+            raise DigitwiseError(
+                f"the run's settings do not fit this Digitwise: {error}"
+            ) from error
+
+
+def recipe_for(architecture: str) -> Recipe:
+    """Looks up how an architecture is trained.
+
+    Raises:
+        DigitwiseError: no architecture goes by that name; the nearest is offered.
+    """
+    if architecture == OWN_NETWORK:
+        return OWN_RECIPE
+    if architecture not in RECIPES:
+        raise unknown_name("model", architecture, RECIPES)
+    return RECIPES[architecture]
+
+
+def check_numbers(
+    epochs: int | None, batch_size: int | None, validation: int | None, seed: int, precision: str
+) -> None:
+    """Refuses numbers out of range.
+
+    Raises:
+        DigitwiseError: the message names the option and its range.
+    """
+    ranges = (
+        ("epochs", epochs, 1, 100_000),
+        ("batch-size", batch_size, 1, 1_000_000),
+        ("validation", validation, 0, 1_000_000_000),
+        ("seed", seed, 0, 2**32 - 1),
+    )
+    for name, value, lowest, highest in ranges:
+        if value is not None and not lowest <= value <= highest:
+            raise DigitwiseError(f"--{name} {value} is out of range: {lowest} to {highest}")
+    if precision not in PRECISIONS:
+        raise unknown_name("precision", precision, PRECISIONS)
+
+
+def validation_size(asked: int | None, images: int) -> int:
+    """Decides how many training images are held out: as asked, else a twelfth, at most 5,000.
+
+    Raises:
+        DigitwiseError: more than half of the images were asked for.
+    """
+    if asked is None:
+        return min(_MOST_VALIDATION, images // _VALIDATION_SHARE)
+    if asked > images // 2:
+        raise DigitwiseError(
+            f"--validation {asked} is out of range: at most half of the {images:,} training images"
+        )
+    return asked
+
+
+def choose_precision(asked: str) -> str:
+    """Settles "auto": bfloat16 where the CPU computes in it, else float32."""
+    if asked != "auto":
+        return asked
+    return "bfloat16" if cpu_has_bfloat16() else "float32"
+
+
+def cpu_has_bfloat16() -> bool:
+    """Tells whether this CPU multiplies in bfloat16 (AVX512_BF16 or AMX, on Linux x86-64)."""
+    if platform.machine() != "x86_64":
+        return False
+    try:
+        described = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    flags = next((line for line in described.splitlines() if line.startswith("flags")), "")
+    return bool({"avx512_bf16", "amx_bf16"} & set(flags.split()))
+
+
+def differing(settings: TrainingSettings, asked: Mapping[str, Any]) -> list[str]:
+    """Lists the settings that were asked for and that a run does not have.
+
+    Args:
+        settings: the run's.
+        asked: values by the settings' names; None where nothing was asked for.
+    """
+    known = {field.name for field in fields(settings)}
+    return [
+        f"{name.replace('_', '-')} {getattr(settings, name)}, not {value}"
+        for name, value in asked.items()
+        if name in known and value is not None and getattr(settings, name) != value
+    ]

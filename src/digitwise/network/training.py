@@ -1,0 +1,336 @@
+"""train(): steps 2 to 5 in one call, and the bundle it leaves."""
+
+import json
+import platform
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from digitwise.bundle import FORMAT_VERSION, KERAS_FILE, ONNX_FILE, RECORD_FILE, Bundle, open_bundle
+from digitwise.data.formats import LabeledImages
+from digitwise.data.loading import SAMPLE_NOTICE, Dataset, load_dataset, with_test_set
+from digitwise.data.preprocessing import preprocess, split
+from digitwise.errors import DigitwiseError, MissingClassWarning
+from digitwise.messages import say
+from digitwise.network.evaluation import calibrate, score
+from digitwise.network.runs import SETTINGS_FILE, Run, plan_run
+from digitwise.network.settings import (
+    OWN_NETWORK,
+    TrainingSettings,
+    check_numbers,
+    choose_precision,
+    differing,
+    recipe_for,
+    validation_size,
+)
+from digitwise.storage import folder_whole, write_json
+
+if TYPE_CHECKING:
+    import keras
+
+MINIMUM_STEPS = 300
+_AGREEMENT_IMAGES = 1000
+
+
+def train(
+    model: "str | keras.Sequential" = "tutorial",
+    *,
+    dataset: str | None = None,
+    path: str | Path | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    validation: int | None = None,
+    seed: int = 0,
+    output: str | Path | None = None,
+    precision: str = "auto",
+    allow_sample: bool = True,
+    minimum_steps: int = MINIMUM_STEPS,
+) -> Bundle:
+    """Loads, preprocesses, trains and evaluates: the tutorial's steps 2 to 5 in one call.
+
+    Some training images are held out for validation. A recipe with early stopping stops, and
+    takes the weights of its best epoch, by their loss alone; a one-cycle recipe runs to its end.
+    The test images choose nothing. Each epoch leaves a checkpoint from which `resume` continues.
+
+    Args:
+        model: "tutorial", "lenet5" or "fast"; or a `keras.Sequential` of your own that takes
+            (n, 28, 28, 1) and gives (n, classes) probabilities. It is compiled and trained in
+            place, by the tutorial's recipe.
+        dataset: a name that `load_data` knows; left out, MNIST, or what `path` holds.
+        path: your own data, in any format that `load_data` reads.
+        epochs: passes over the training images; left out, the recipe's.
+        batch_size: images a step; left out, the recipe's.
+        validation: how many training images are held out, 0 to train on all; left out, a
+            twelfth and at most 5,000.
+        seed: decides initial weights, dropout, splits and order; the same seed on the same CPU
+            gives the same weights. (A network of your own brings its initial weights along.)
+        output: the run's folder, which must not exist; left out, the first free
+            `runs/<dataset>-<model>-<n>`.
+        precision: "float32", "bfloat16", or "auto": bfloat16 where the CPU has it. It is that of
+            the computation; the weights are float32 always.
+        allow_sample: whether the built-in sample may stand in for MNIST.
+        minimum_steps: epochs are added until there are as many steps, so that small data is
+            learned too.
+
+    Returns:
+        The bundle, whose record has settings, data, and validation and test figures.
+
+    Raises:
+        DigitwiseError: an argument or the data is bad, or the network does not fit the data.
+        MachineError: the disk is full or permission is missing.
+    """
+    check_numbers(epochs, batch_size, validation, seed, precision)
+    architecture = model if isinstance(model, str) else OWN_NETWORK
+    if architecture == OWN_NETWORK and isinstance(model, str):
+        raise DigitwiseError("a network of your own is given as a keras.Sequential")
+    recipe = recipe_for(architecture)
+    plan_run(output, dataset or "data", architecture)
+    data = with_test_set(load_dataset(dataset, path, allow_sample=allow_sample), seed)
+    _check_classes(data)
+    run = plan_run(output, data.name, architecture)
+    assert data.train is not None
+    held_out = validation_size(validation, len(data.train.y))
+    settings = TrainingSettings(
+        architecture=architecture,
+        network=None,
+        dataset=data.name,
+        path=None if path is None else str(Path(path).absolute()),
+        allow_sample=allow_sample,
+        digests=data.digests,
+        epochs=recipe.epochs if epochs is None else epochs,
+        batch_size=recipe.batch_size if batch_size is None else batch_size,
+        validation=held_out,
+        seed=seed,
+        precision=choose_precision(precision),
+        minimum_steps=minimum_steps,
+        training_images=len(data.train.y) - held_out,
+        recipe=recipe,
+    )
+    if settings.total_epochs > settings.epochs:
+        say(
+            f"{settings.total_epochs} epochs instead of {settings.epochs}: the data is small, and "
+            f"a training has at least {minimum_steps} steps"
+        )
+    network = _declare(settings, data, None if isinstance(model, str) else model)
+    if not isinstance(model, str):
+        settings = replace(settings, network=_config(network))
+    _open_run(run, settings, network)
+    return _finish(run, settings, data, network)
+
+
+def resume(run: str | Path, asked: Mapping[str, Any] | None = None) -> Bundle:
+    """Continues a training that was broken off, to the very weights it would have had.
+
+    Args:
+        run: the run's folder.
+        asked: settings by name that the caller believes the run to have; a value of None asks
+            for nothing.
+
+    Returns:
+        The run's bundle; at once where the run is finished.
+
+    Raises:
+        DigitwiseError: the folder is no run, the run has other settings, or its data is gone or
+            has changed.
+    """
+    opened = Run(Path(run))
+    settings = opened.read_settings()
+    differences = differing(settings, asked or {})
+    if differences:
+        raise DigitwiseError(
+            f"{opened.folder}: the run has {'; '.join(differences)}: resume without these options"
+        )
+    opened.sweep()
+    if opened.bundle.is_dir():
+        say(f"{opened.folder}: the run is finished")
+        return open_bundle(opened.bundle)
+    name = None if settings.path else settings.dataset
+    data = load_dataset(name, settings.path, allow_sample=settings.allow_sample)
+    data = with_test_set(data, settings.seed)
+    if data.digests != settings.digests:
+        raise DigitwiseError(
+            f"{data.source}: the data has changed since the run {opened.folder} began: "
+            "start a new run"
+        )
+    return _finish(opened, settings, replace(data, name=settings.dataset), None)
+
+
+def _check_classes(data: Dataset) -> None:
+    """Refuses fewer than two classes, and warns of one without examples."""
+    assert data.train is not None
+    present = np.unique(data.train.y)
+    if len(present) < 2:
+        raise DigitwiseError(f"{data.source}: holds one class alone: training needs at least two")
+    missing = [name for label, name in enumerate(data.classes) if label not in present]
+    if missing:
+        warnings.warn(
+            f"{data.source}: no training image shows {', '.join(missing)}",
+            MissingClassWarning,
+            stacklevel=2,
+        )
+
+
+def _declare(settings: TrainingSettings, data: Dataset, own: Any = None) -> "keras.Sequential":
+    """Builds the run's network, or checks the caller's."""
+    from digitwise.network.architectures import build_model
+    from digitwise.network.backend import keras
+
+    assert data.train is not None
+    shape = (*data.train.x.shape[1:], 1)
+    if own is None and settings.network is None:
+        keras.utils.set_random_seed(settings.seed)
+        return build_model(settings.architecture, len(data.classes), shape)
+    if own is None:
+        try:
+            return keras.Sequential.from_config(settings.network)
+        except (TypeError, ValueError) as error:
+            raise DigitwiseError(
+                "the run's network cannot be rebuilt from its settings: import the module that "
+                "registers its layers, then resume from Python"
+            ) from error
+    if not isinstance(own, keras.Sequential):
+        raise DigitwiseError(f"a network is a name or a keras.Sequential, not {type(own).__name__}")
+    keras.utils.set_random_seed(settings.seed)
+    if not own.built:
+        own.build((None, *shape))
+    if own.input_shape[1:] != shape or own.output_shape[1:] != (len(data.classes),):
+        raise DigitwiseError(
+            f"the network takes {own.input_shape[1:]} and gives {own.output_shape[1:]}; the data "
+            f"needs {shape} and {(len(data.classes),)}"
+        )
+    given = np.asarray(own(np.zeros((1, *shape), np.float32)))
+    if not (np.allclose(given.sum(axis=1), 1, atol=1e-3) and (given >= 0).all()):
+        raise DigitwiseError(
+            "the network's outputs are no probabilities: end it with Activation('softmax')"
+        )
+    return own
+
+
+def _config(network: "keras.Sequential") -> dict[str, Any]:
+    """Writes a caller's network as plain data, sure before training that a bundle can hold it."""
+    from digitwise.network.exporting import export_onnx, float32_copy
+
+    with tempfile.TemporaryDirectory() as folder:
+        blank = np.zeros((2, *network.input_shape[1:]), np.float32)
+        export_onnx(float32_copy(network), Path(folder) / ONNX_FILE, blank)
+    config: dict[str, Any] = json.loads(json.dumps(network.get_config()))
+    return config
+
+
+def _open_run(run: Run, settings: TrainingSettings, network: "keras.Sequential") -> None:
+    """Makes the run's folder, with settings and first checkpoint in it from the start."""
+    from digitwise.network.checkpoints import TrainingState, take_checkpoint, write_checkpoint
+
+    with folder_whole(run.folder) as folder:
+        write_json(folder / SETTINGS_FILE, settings.to_dict())
+        write_checkpoint(Run(folder).checkpoints, take_checkpoint(network, TrainingState(), []))
+
+
+def _finish(
+    run: Run, settings: TrainingSettings, data: Dataset, network: "keras.Sequential | None"
+) -> Bundle:
+    """Trains what is left to train and leaves the bundle."""
+    from digitwise.network.fitting import fit
+
+    assert data.train is not None
+    network = network or _declare(settings, data)
+    kept, held = split(data.train.y, settings.validation, settings.seed)
+    train_part = LabeledImages(data.train.x[kept], data.train.y[kept])
+    validation = LabeledImages(data.train.x[held], data.train.y[held])
+    say(
+        f"training '{settings.architecture}' on {len(kept):,} images of {data.name} "
+        f"({len(held):,} held out for validation), computing in {settings.precision}"
+    )
+    state = fit(network, settings, train_part, validation, run)
+    return _leave_bundle(run, settings, data, network, validation, state.seconds)
+
+
+def _leave_bundle(
+    run: Run,
+    settings: TrainingSettings,
+    data: Dataset,
+    network: "keras.Sequential",
+    validation: LabeledImages,
+    seconds: float,
+) -> Bundle:
+    """Writes the bundle, all of it or nothing."""
+    from digitwise.network.exporting import export_onnx, float32_copy
+
+    assert data.train is not None
+    assert data.test is not None
+    final = float32_copy(network)
+    with folder_whole(run.bundle) as folder:
+        final.save(folder / KERAS_FILE, include_optimizer=False)
+        examples = slice(0, _AGREEMENT_IMAGES)
+        x, _ = preprocess(data.train.x[examples], data.train.y[examples], len(data.classes))
+        export_onnx(final, folder / ONNX_FILE, x)
+        record = {
+            "format_version": FORMAT_VERSION,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "classes": list(data.classes),
+            "input": {"shape": list(final.input_shape[1:]), "divide_by": 255},
+            "architecture": {
+                "name": settings.architecture,
+                "parameters": final.count_params(),
+            },
+            "settings": settings.to_dict(),
+            "dataset": {
+                "name": data.name,
+                "source": data.source,
+                "sample": data.is_sample,
+                "digests": data.digests,
+                "split_seed": data.split_seed,
+                "whole_digests": data.whole_digests,
+                "train_images": len(data.train.y),
+                "test_images": len(data.test.y),
+            },
+            "notice": SAMPLE_NOTICE if data.is_sample else None,
+            "calibration": {"temperature": 1.0, "fitted_on": None},
+            "seconds": round(seconds, 3),
+            "packages": _packages(),
+        }
+        unfinished = Bundle(folder, record)
+        record["calibration"], record["validation"] = _validate(unfinished, validation)
+        tested = score(unfinished, data.test, data.name, data.source)
+        record["test"] = tested.summary()
+        write_json(folder / RECORD_FILE, record)
+    return open_bundle(run.bundle)
+
+
+def _validate(
+    bundle: Bundle, validation: LabeledImages
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Fits the temperature on the validation images and takes their figures."""
+    if not len(validation.y):
+        return {"temperature": 1.0, "fitted_on": None}, None
+    calibration = {"temperature": calibrate(bundle, validation), "fitted_on": "validation"}
+    calibrated = Bundle(bundle.path, {**bundle.record, "calibration": calibration})
+    bundle.record["calibration"] = calibration
+    return calibration, score(calibrated, validation, "validation", "").summary()
+
+
+def _packages() -> dict[str, str]:
+    """Names the versions that decide a training's outcome."""
+    from digitwise.network.backend import keras
+
+    names = ["digitwise", "numpy", "onnxruntime"]
+    return {
+        "python": platform.python_version(),
+        "keras": keras.__version__,
+        "backend": f"{keras.backend.backend()} {_backend_version(keras.backend.backend())}",
+        **{name: version(name) for name in names},
+    }
+
+
+def _backend_version(backend: str) -> str:
+    """Returns the version of Keras's backend."""
+    import importlib
+
+    return str(importlib.import_module(backend).__version__)
