@@ -149,12 +149,14 @@ def _fetch_file(
                 progress.remove_task(task)
             else:
                 return
-        if all(isinstance(error, _NoFileError) for _, error in faults):
-            url, error = faults[0]
-            raise UnavailableError(
-                f"{entry.name} could not be downloaded ({url}: {error}): "
-                "connect to the network, or give --data PATH"
-            )
+        if not contact.made:
+            break
+    if all(isinstance(error, _NoFileError) for _, error in faults):
+        url, error = faults[0]
+        raise UnavailableError(
+            f"{entry.name} could not be downloaded ({url}: {error}): "
+            "connect to the network, or give --data PATH"
+        )
     for url, error in faults[:-1]:
         say(f"{url}: {error}")
     url, error = faults[-1]
@@ -171,8 +173,7 @@ def _fetch_from(
     mirrors_left: int,
 ) -> None:
     """Downloads one file from one mirror, and keeps it if it is right."""
-    with _open(url, contact.patience(mirrors_left)) as answer:
-        contact.made = True
+    with _open(url, contact, mirrors_left) as answer:
         announced = int(answer.headers.get("Content-Length") or 0) or None
         progress.update(task, total=announced)
         with open_whole(target) as written:
@@ -190,8 +191,9 @@ def _fetch_from(
                 raise _MirrorError("sent bytes whose digest is not the published one")
 
 
-def _open(url: str, patience: float) -> http.client.HTTPResponse:
-    """Opens an address, giving up after `patience` seconds, name lookup included."""
+def _open(url: str, contact: _Contact, mirrors_left: int) -> http.client.HTTPResponse:
+    """Opens an address, giving up when patience ends, name lookup included."""
+    patience = contact.patience(mirrors_left)
     if not url.startswith(("http://", "https://")):
         raise DigitwiseError(f"{url}: a mirror's address begins with http:// or https://")
     answers: queue.Queue[http.client.HTTPResponse | Exception] = queue.Queue(1)
@@ -208,11 +210,18 @@ def _open(url: str, patience: float) -> http.client.HTTPResponse:
         answer = answers.get(timeout=patience)
     except queue.Empty:
         raise _NoFileError(f"no answer in {patience:.1f} s") from None
+    contact.made = contact.made or not _is_unreachable(answer)
     if isinstance(answer, urllib.error.HTTPError):
-        raise _MirrorError(f"answered {answer.code} {answer.reason}")
+        answer.close()
+        raise _NoFileError(f"answered {answer.code} {answer.reason}")
     if isinstance(answer, Exception):
         raise _NoFileError(str(getattr(answer, "reason", answer)))
     return answer
+
+
+def _is_unreachable(answer: http.client.HTTPResponse | Exception) -> bool:
+    """Tells a mirror that could not be reached from one that answered, if only with a refusal."""
+    return isinstance(answer, Exception) and not isinstance(answer, urllib.error.HTTPError)
 
 
 def _read(answer: http.client.HTTPResponse) -> bytes:

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import io
 import itertools
 import math
 import re
@@ -12,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Integer, Shaped, UInt8
@@ -190,7 +191,7 @@ def read_idx(path: Path, dimensions: int) -> UInt8[np.ndarray, "..."]:
 
 
 def _parse_idx(
-    path: Path, file: IO[bytes] | gzip.GzipFile, dimensions: int
+    path: Path, file: io.BufferedIOBase, dimensions: int
 ) -> UInt8[np.ndarray, "..."]:
     """Reads header and values, no more than the header announces and one byte."""
     magic = file.read(4)
@@ -236,7 +237,7 @@ def read_npz(path: Path) -> Contents:
             wrong dtype or shape.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             train = _npz_pair(path, archive, "train")
             test = _npz_pair(path, archive, "test")
             keys = ", ".join(archive.files)
@@ -350,7 +351,7 @@ def _csv_header_lines(path: Path) -> int:
     return 0 if re.fullmatch(r"[-+]?[\d.]+|", first) or len(first) == 1 else 1
 
 
-def _open_csv(path: Path) -> IO[str]:
+def _open_csv(path: Path) -> io.TextIOBase:
     """Opens a CSV as text, gzipped or not."""
     if path.suffix == ".gz":
         return gzip.open(path, "rt", encoding="utf-8-sig", newline="")

@@ -241,7 +241,7 @@ def _from_data_folder(entry: CatalogEntry) -> Dataset | None:
     folder = Path(named) / entry.name
     if not folder.is_dir():
         return None
-    return replace(_from_path(folder, entry.name), source=f"DIGITWISE_DATA, {folder}")
+    return replace(_from_path(folder, entry.name), source=f"DIGITWISE_DATA/{entry.name}")
 
 
 def _from_own_cache(entry: CatalogEntry) -> Dataset | None:
@@ -249,7 +249,7 @@ def _from_own_cache(entry: CatalogEntry) -> Dataset | None:
     if not fetched(entry):
         return None
     folder = cache_folder() / entry.name
-    return _read_published(entry, folder, f"cache, {folder}")
+    return _read_published(entry, folder, "Digitwise's cache")
 
 
 def _from_keras_cache(entry: CatalogEntry) -> Dataset | None:
@@ -258,7 +258,7 @@ def _from_keras_cache(entry: CatalogEntry) -> Dataset | None:
     if entry.name != "mnist" or not archive.is_file() or _keras_cache_fault():
         return None
     contents = read_npz(archive)
-    return Dataset("mnist", str(archive), contents.train, contents.test, entry.classes)
+    return Dataset("mnist", "Keras's cache", contents.train, contents.test, entry.classes)
 
 
 def _keras_archive() -> Path:
@@ -294,7 +294,7 @@ def _from_mirrors(entry: CatalogEntry, allow_sample: bool) -> Dataset:
         if entry.name != "mnist" or not allow_sample:
             raise
         return _sample(entry)
-    return _read_published(entry, folder, f"download, {folder}")
+    return _read_published(entry, folder, "download")
 
 
 def _read_published(entry: CatalogEntry, folder: Path, source: str) -> Dataset:

@@ -2,10 +2,11 @@
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
 SIDE = 28
 INK_SIDE = 20
+MASS_CENTER = 14  # where MNIST's own images have it (measured: 14.00 ± 0.29), not 13.5
 
 
 def fit_to_mnist(ink: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "28 28"]:
@@ -26,13 +27,13 @@ def fit_to_mnist(ink: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "28 28"]:
     if box is None:
         return field
     top, bottom, left, right = box
-    fitted = _fit_long_side(ink[top:bottom, left:right])
+    fitted = _fit_long_side(_stretch(ink)[top:bottom, left:right])
     height, width = fitted.shape
     moments = cv2.moments(fitted)
     mass_x = moments["m10"] / moments["m00"] if moments["m00"] else (width - 1) / 2
     mass_y = moments["m01"] / moments["m00"] if moments["m00"] else (height - 1) / 2
-    x = int(np.clip(round((SIDE - 1) / 2 - mass_x), 0, SIDE - width))
-    y = int(np.clip(round((SIDE - 1) / 2 - mass_y), 0, SIDE - height))
+    x = int(np.clip(round(MASS_CENTER - mass_x), 0, SIDE - width))
+    y = int(np.clip(round(MASS_CENTER - mass_y), 0, SIDE - height))
     field[y : y + height, x : x + width] = fitted
     return field
 
@@ -61,12 +62,16 @@ def _ink_box(ink: UInt8[np.ndarray, "h w"]) -> tuple[int, int, int, int] | None:
     return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
 
-def _fit_long_side(crop: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "fitted_h fitted_w"]:
-    """Scales a crop so that its longer side measures 20 pixels and its ground is black."""
-    ground = int(crop.min())
-    stretched = (crop.astype(np.float32) - ground) * (255 / max(1, int(crop.max()) - ground))
+def _stretch(ink: UInt8[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
+    """Stretches grey values so that the ground is 0 and the brightest ink 255."""
+    ground = int(ink.min())
+    return (ink.astype(np.float32) - ground) * np.float32(255 / (int(ink.max()) - ground))
+
+
+def _fit_long_side(crop: Float32[np.ndarray, "h w"]) -> UInt8[np.ndarray, "fitted_h fitted_w"]:
+    """Scales a crop so that its longer side measures 20 pixels."""
     scale = INK_SIDE / max(crop.shape)
     size = (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale)))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    resized = cv2.resize(stretched, size, interpolation=method)
+    resized = cv2.resize(crop, size, interpolation=method)
     return np.clip(np.rint(resized), 0, 255).astype(np.uint8)

@@ -74,7 +74,7 @@ def one_hot(y: Integer[np.ndarray, " n"], classes: int = 10) -> Float32[np.ndarr
 
 def preprocess(
     x: Shaped[np.ndarray, "n h w"],
-    y: Integer[np.ndarray, " n"],
+    y: Integer[np.ndarray, " labels"],
     classes: int = 10,
 ) -> tuple[Float32[np.ndarray, "n h w 1"], Float32[np.ndarray, "n classes"]]:
     """Turns loaded arrays into what the network trains on: the tutorial's whole third step.

@@ -113,7 +113,7 @@ def worst_mistakes(evaluation: Evaluation) -> Figure:
     """Draws the images that were read wrong, the surest mistakes first, at most fifty."""
     shown = evaluation.mistakes[: _GRID_COLUMNS * _GRID_ROWS]
     rows = max(1, math.ceil(len(shown) / _GRID_COLUMNS))
-    figure = Figure(figsize=(_GRID_COLUMNS * 1.05, rows * 1.45 + 0.6), layout="constrained")
+    figure = Figure(figsize=(_GRID_COLUMNS * 1.05, rows * 1.32 + 0.5), layout="constrained")
     axes = figure.subplots(rows, _GRID_COLUMNS, squeeze=False).ravel()
     for ax in axes:
         ax.set_axis_off()

@@ -223,8 +223,9 @@ class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]
             state.best_loss, state.best_epoch = figures["val_loss"], epoch + 1
             if self._settings.patience is not None:
                 self.best = [np.array(variable) for variable in self.model.variables]
-        patience = self._settings.patience
-        if patience is not None and state.epoch - state.best_epoch >= patience:
+        settings, patience = self._settings, self._settings.patience
+        enough_steps = state.epoch * settings.steps_per_epoch >= settings.minimum_steps
+        if patience is not None and enough_steps and state.epoch - state.best_epoch >= patience:
             state.stopped = self.model.stop_training = True
         write_checkpoint(self._run.checkpoints, take_checkpoint(self.model, state, self.best))
         self._run.write_history(state.history)

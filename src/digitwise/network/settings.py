@@ -20,8 +20,9 @@ class Recipe:
         schedule: "constant", or "one-cycle": a quarter of all steps up, then linear to nought.
         beta_2: Adam's decay of squared gradients.
         label_smoothing: how much of each one-hot label is spread over all classes.
-        patience: epochs without a lower validation loss before training stops and the best
-            weights are taken; None runs to the end and takes the last.
+        patience: epochs without a lower validation loss before training stops (never before
+            its minimum of steps) and the best weights are taken; None runs to the end and takes
+            the last.
         batch_size: images a step.
     """
 

@@ -1,0 +1,41 @@
+# Two commands do everything: `make train` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: train test lint format benchmark pins clean
+
+train: $(VENV)/ready
+	$(BIN)/digitwise train --model fast
+
+test: $(VENV)/ready
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(VENV)/ready
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# The figures of README.md; needs MNIST, which DIGITWISE_DATA may name.
+benchmark: $(VENV)/ready
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/tables.py
+
+# One set of pins for Python 3.11 to 3.13, Linux and macOS, x86-64 and arm64.
+pins:
+	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --extra train --extra insight --group dev \
+		--output-file requirements/dev.txt
+
+clean:
+	rm -rf $(VENV) build dist
+
+$(VENV)/ready: requirements/dev.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@

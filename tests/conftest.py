@@ -1,0 +1,123 @@
+"""Shapes and types are checked while tests run; no test reaches past this machine."""
+
+from jaxtyping import install_import_hook
+
+# Before anything of the package is imported.
+install_import_hook("digitwise", "beartype.beartype")
+
+import gzip
+import os
+import resource
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from digitwise.data.formats import idx_bytes
+from digitwise.errors import SampleDataWarning
+
+GIVEN_DATA = os.environ.get("DIGITWISE_DATA")
+NOWHERE = "http://127.0.0.1:9"  # the discard port: refused at once
+
+
+@pytest.fixture(autouse=True)
+def _bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Every test begins in an empty folder, with empty caches, no data folder and no network."""
+    monkeypatch.delenv("DIGITWISE_DATA", raising=False)
+    monkeypatch.setenv("DIGITWISE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setenv("DIGITWISE_MIRROR", NOWHERE)
+    monkeypatch.setenv("COLUMNS", "100")
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+
+def _given(dataset: str) -> Path:
+    """Finds a real dataset in the folder that DIGITWISE_DATA named when the tests began."""
+    if not GIVEN_DATA or not (Path(GIVEN_DATA) / dataset).is_dir():
+        pytest.skip(f"needs DIGITWISE_DATA with {dataset}/")
+    return Path(GIVEN_DATA).absolute() / dataset
+
+
+@pytest.fixture(scope="session")
+def mnist() -> Path:
+    """The folder of the four real MNIST files."""
+    return _given("mnist")
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist() -> Path:
+    """The folder of the four real Fashion-MNIST files."""
+    return _given("fashion-mnist")
+
+
+@pytest.fixture(scope="session")
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """4,000 real MNIST training digits and their labels, mixed."""
+    from digitwise.data.catalog import CATALOG
+    from digitwise.data.loading import _sample
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SampleDataWarning)
+        train = _sample(CATALOG["mnist"]).train
+    assert train is not None
+    order = np.random.default_rng(0).permutation(len(train.y))
+    return train.x[order], train.y[order]
+
+
+WriteIdx = Callable[..., Path]
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    """Writes an IDX file, gzipped where the name says so."""
+    content = b"".join(idx_bytes(array))
+    path.write_bytes(gzip.compress(content, 1) if path.suffix == ".gz" else content)
+
+
+def write_idx_folder(
+    folder: Path, x: np.ndarray, y: np.ndarray, test: int, suffix: str = ""
+) -> Path:
+    """Writes the four files of an IDX dataset; the last `test` images are the test set."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = {"train": slice(None, -test), "t10k": slice(-test, None)}
+    for part, which in parts.items():
+        write_idx(folder / f"{part}-images-idx3-ubyte{suffix}", x[which])
+        write_idx(folder / f"{part}-labels-idx1-ubyte{suffix}", y[which])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory, digits: tuple[np.ndarray, np.ndarray]) -> Path:
+    """An IDX folder with 1,200 real digits to train on and 300 to test with."""
+    x, y = digits
+    return write_idx_folder(tmp_path_factory.mktemp("small") / "small", x[:1500], y[:1500], 300)
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """Lets no file grow beyond 4 KiB, as a full disk would."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def no_permission(tmp_path: Path) -> Iterator[Path]:
+    """A folder that may not be written; the process gives up root's rights where it has them."""
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    folder.chmod(0o555)
+    was_root = os.geteuid() == 0
+    for parent in folder.parents:
+        if was_root and parent.is_relative_to("/tmp") and parent != Path("/tmp"):
+            parent.chmod(parent.stat().st_mode | 0o055)
+    if was_root:
+        os.seteuid(65534)
+    yield folder
+    if was_root:
+        os.seteuid(0)
+    folder.chmod(0o755)

@@ -1,0 +1,345 @@
+"""Every format gives the same digits back, and every damaged file its one clear line."""
+
+import gzip
+from pathlib import Path
+
+import hypothesis.extra.numpy as arrays
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from digitwise.data.formats import idx_bytes, read_idx, read_path
+from digitwise.errors import DigitwiseError
+from tests.conftest import write_idx, write_idx_folder
+
+Digits = tuple[np.ndarray, np.ndarray]
+
+in_one_folder = settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+def _refusal(path: Path) -> str:
+    """Reads what cannot be read and returns its line."""
+    with pytest.raises(DigitwiseError) as caught:
+        read_path(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+# The same digits from every format
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_idx_files_are_read(tmp_path: Path, digits: Digits, suffix: str) -> None:
+    x, y = digits
+    read = read_path(write_idx_folder(tmp_path / "idx", x[:50], y[:50], 10, suffix))
+    assert (read.train.x == x[:40]).all()
+    assert (read.test.y == y[40:50]).all()
+
+
+def test_npz_is_read_with_both_pairs_or_the_test_pair_alone(tmp_path: Path, digits: Digits) -> None:
+    x, y = digits
+    both = tmp_path / "both.npz"
+    np.savez(both, x_train=x[:20], y_train=y[:20], x_test=x[20:30], y_test=y[20:30])
+    assert (read_path(both).train.x == x[:20]).all()
+    alone = tmp_path / "test.npz"
+    np.savez(alone, x_test=x[:5, ..., None], y_test=y[:5].astype(np.int64))
+    read = read_path(alone)
+    assert read.train is None
+    assert (read.test.x == x[:5]).all()
+
+
+@pytest.mark.parametrize("header", ["", "label," + ",".join(f"pixel{i}" for i in range(784)) + "\n"])
+@pytest.mark.parametrize("name", ["mnist_train.csv", "mnist_train.csv.gz"])
+def test_csv_is_read_with_and_without_a_header(
+    tmp_path: Path, digits: Digits, header: str, name: str
+) -> None:
+    x, y = digits
+    text = header + _csv(x[:12], y[:12])
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    for source in (path, tmp_path):
+        read = read_path(source)
+        assert (read.train.x == x[:12]).all()
+        assert (read.train.y == y[:12]).all()
+
+
+def test_a_folder_of_pngs_is_read_whichever_way_its_ink_is(tmp_path: Path, digits: Digits) -> None:
+    x, y = digits
+    _write_images(tmp_path / "bright", x[:60], y[:60])
+    _write_images(tmp_path / "dark", 255 - x[:60], y[:60])
+    bright, dark = read_path(tmp_path / "bright"), read_path(tmp_path / "dark")
+    assert (bright.train.x == dark.train.x).all()
+    assert bright.classes == tuple(str(digit) for digit in sorted(set(y[:60])))
+    first = x[:60][y[:60] == 3][0]
+    assert (bright.train.x[bright.train.y == 3][0] == first).all()
+
+
+def test_train_and_test_folders_share_their_classes(tmp_path: Path, digits: Digits) -> None:
+    x, y = digits
+    _write_images(tmp_path / "train", x[:80], y[:80])
+    fives = x[y == 5][:3]
+    _write_images(tmp_path / "test", fives, np.full(3, 5))
+    read = read_path(tmp_path)
+    assert read.classes == tuple("0123456789")
+    assert (read.test.y == 5).all()
+    assert len(read.train.y) == 80
+
+
+def test_class_folders_with_numbers_are_in_the_order_of_the_numbers(
+    tmp_path: Path, digits: Digits
+) -> None:
+    _write_images(tmp_path, digits[0][:3], np.array([2, 10, 9]))
+    assert read_path(tmp_path).classes == ("2", "9", "10")
+
+
+def test_other_sizes_become_28_by_28(tmp_path: Path, digits: Digits) -> None:
+    x, y = digits
+    large = np.kron(x[:10], np.ones((1, 3, 3), np.uint8))
+    np.savez(tmp_path / "large.npz", x_train=large, y_train=y[:10])
+    read = read_path(tmp_path / "large.npz").train.x
+    assert read.shape == (10, 28, 28)
+    assert np.abs(read.astype(int) - x[:10]).mean() < 12
+
+
+def test_transparent_pngs_are_read_as_on_white_paper(tmp_path: Path, digits: Digits) -> None:
+    x, _ = digits
+    for number, digit in enumerate(x[:2]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        ink = np.zeros((28, 28, 4), np.uint8)
+        ink[..., 3] = digit
+        Image.fromarray(ink).save(folder / "a.png")
+    assert np.abs(read_path(tmp_path).train.x.astype(int) - x[:2]).max() <= 1
+
+
+# Bad IDX
+
+
+def _break(folder: Path, digits: Digits, name: str, content: bytes) -> Path:
+    """Writes a sound IDX folder, then puts other bytes into one of its files."""
+    x, y = digits
+    write_idx_folder(folder, x[:30], y[:30], 10)
+    (folder / name).write_bytes(content)
+    return folder
+
+
+IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda content: content[:1000], "cut short: 984 of 15680 bytes"),
+        (lambda content: content[:7], "cut short inside its header"),
+        (lambda content: content + b"x", "longer than its header says"),
+        (lambda content: b"\x00\x00\x0d\x03" + content[4:], "begins with 00000d03"),
+        (lambda content: b"", "begins with nothing"),
+    ],
+    ids=["truncated", "truncated-header", "over-long", "wrong-magic", "empty"],
+)
+def test_a_damaged_idx_file_is_named(tmp_path: Path, digits: Digits, change, words: str) -> None:
+    content = b"".join(idx_bytes(digits[0][:20]))
+    folder = _break(tmp_path / "idx", digits, IMAGES, change(content))
+    message = _refusal(folder)
+    assert str(folder / IMAGES) in message
+    assert words in message
+
+
+def test_a_gzip_that_is_none_or_is_cut_short_is_named(tmp_path: Path, digits: Digits) -> None:
+    x, y = digits
+    folder = write_idx_folder(tmp_path / "idx", x[:30], y[:30], 10, ".gz")
+    file = folder / f"{IMAGES}.gz"
+    whole = file.read_bytes()
+    file.write_bytes(b"no gzip at all")
+    assert "not a gzip file" in _refusal(folder)
+    file.write_bytes(whole[: len(whole) // 2])
+    assert "cut short or damaged" in _refusal(folder)
+
+
+def test_counts_that_differ_and_missing_partners_are_named(tmp_path: Path, digits: Digits) -> None:
+    folder = tmp_path / "idx"
+    _break(folder, digits, LABELS, b"".join(idx_bytes(digits[1][:19])))
+    assert "19 labels for the 20 images" in _refusal(folder)
+    (folder / LABELS).unlink()
+    assert "the train labels file is missing" in _refusal(folder)
+
+
+@given(array=arrays.arrays(np.uint8, arrays.array_shapes(min_dims=3, max_dims=3, max_side=9)))
+@in_one_folder
+def test_whatever_is_written_as_idx_is_read_again(tmp_path: Path, array: np.ndarray) -> None:
+    write_idx(tmp_path / "any.gz", array)
+    assert (read_idx(tmp_path / "any.gz", 3) == array).all()
+
+
+@given(content=st.binary(max_size=64), suffix=st.sampled_from(["", ".gz"]))
+@in_one_folder
+def test_no_bytes_make_idx_reading_fail_otherwise_than_by_its_line(
+    tmp_path: Path, content: bytes, suffix: str
+) -> None:
+    path = tmp_path / f"any-idx3-ubyte{suffix}"
+    path.write_bytes(content)
+    try:
+        read_idx(path, 3)
+    except DigitwiseError as error:
+        assert str(path) in str(error)
+
+
+@given(cut=st.integers(0, 400), flip=st.integers(0, 399))
+@in_one_folder
+def test_no_damage_makes_npz_reading_fail_otherwise_than_by_its_line(
+    tmp_path: Path, cut: int, flip: int
+) -> None:
+    path = tmp_path / "any.npz"
+    np.savez(path, x_train=np.zeros((2, 3, 3), np.uint8), y_train=np.arange(2))
+    content = bytearray(path.read_bytes())
+    content[flip] ^= 0x55
+    path.write_bytes(content[: len(content) - cut])
+    try:
+        read_path(path)
+    except DigitwiseError as error:
+        assert str(path) in str(error)
+
+
+@given(text=st.text(st.sampled_from("0123456789,-.\n\"ae "), max_size=60))
+@in_one_folder
+def test_no_text_makes_csv_reading_fail_otherwise_than_by_its_line(
+    tmp_path: Path, text: str
+) -> None:
+    path = tmp_path / "any.csv"
+    path.write_text(text)
+    try:
+        read_path(path)
+    except DigitwiseError as error:
+        assert str(path) in str(error)
+
+
+# Bad NPZ
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"images": np.zeros((2, 28, 28), np.uint8)}, "needs the arrays x_train and y_train"),
+        ({"x_test": np.zeros((2, 28, 28), np.uint8)}, "the array y_test is missing"),
+        (
+            {"x_train": np.full((2, 28, 28), np.nan), "y_train": np.arange(2)},
+            "NaN pixels",
+        ),
+        ({"x_train": np.zeros((2, 28, 28)), "y_train": np.arange(2)}, "is float64"),
+        ({"x_train": np.zeros((2, 784), np.uint8), "y_train": np.arange(2)}, "the shape (2, 784)"),
+        ({"x_train": np.zeros((2, 28, 28), np.uint8), "y_train": np.eye(2)}, "labels must be"),
+        ({"x_train": np.zeros((2, 28, 28), np.uint8), "y_train": np.arange(3)}, "2 images"),
+        ({"x_train": np.zeros((2, 28, 28), np.uint8), "y_train": np.array([0, -1])}, "0–255"),
+        ({"x_train": np.zeros((0, 28, 28), np.uint8), "y_train": np.arange(0)}, "no images"),
+        (
+            {"x_train": np.array([[[object()]]], dtype=object), "y_train": np.arange(1)},
+            "pickled objects",
+        ),
+    ],
+)
+def test_an_npz_with_the_wrong_contents_is_named(
+    tmp_path: Path, content: dict[str, np.ndarray], words: str
+) -> None:
+    path = tmp_path / "bad.npz"
+    try:
+        np.savez(path, **content)
+    except (TypeError, AttributeError):
+        np.savez(path, x_train=np.array([[[{"pickled": 1}]]], dtype=object), y_train=np.arange(1))
+    message = _refusal(path)
+    assert str(path) in message
+    assert words in message
+
+
+def test_an_npz_that_is_none_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "bad.npz"
+    path.write_bytes(b"hello")
+    assert str(path) in _refusal(path)
+    np.save(tmp_path / "one.npy", np.arange(3))
+    (tmp_path / "one.npy").rename(path)
+    assert "not a whole .npz" in _refusal(path)
+
+
+# Bad CSV
+
+
+def _csv(x: np.ndarray, y: np.ndarray) -> str:
+    """Writes digits as CSV, label first."""
+    return "".join(
+        f"{label}," + ",".join(map(str, image.ravel())) + "\n"
+        for image, label in zip(x, y, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda rows: [rows[0], rows[1].rsplit(",", 1)[0], rows[2]], "line 2: 784 columns"),
+        (lambda rows: [rows[0], "a" + rows[1], rows[2]], "line 2, column 1: the label 'a"),
+        (lambda rows: [*rows[:2], rows[2][:-1] + "x"], "line 3, column 785: the pixel '"),
+        (lambda rows: [rows[0], "300" + rows[1][1:], rows[2]], "line 2, column 1: the label 300"),
+        (lambda rows: ["-1" + rows[0][1:], *rows[1:]], "line 1, column 1: the label -1"),
+        (lambda rows: [rows[0][:-1] + "99999", *rows[1:]], "line 1, column 785: the pixel"),
+        (lambda rows: ["1,2,3"] * 3, "a square image"),
+        (lambda rows: [], "no rows"),
+    ],
+    ids=[
+        "short-row",
+        "letter",
+        "letter-pixel",
+        "label-300",
+        "label-negative",
+        "huge",
+        "no-square",
+        "empty",
+    ],
+)
+def test_a_bad_csv_row_is_named_by_its_line(
+    tmp_path: Path, digits: Digits, change, words: str
+) -> None:
+    path = tmp_path / "bad.csv"
+    rows = _csv(digits[0][:3], digits[1][:3]).splitlines()
+    path.write_text("\n".join(change(rows)))
+    message = _refusal(path)
+    assert str(path) in message
+    assert words in message
+
+
+# Bad image folders
+
+
+def _write_images(folder: Path, x: np.ndarray, y: np.ndarray) -> None:
+    """Writes digits as PNG files, a folder per class."""
+    for number, (image, label) in enumerate(zip(x, y, strict=True)):
+        (folder / str(label)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / str(label) / f"{number:05}.png")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"", "the file is empty"), (b"hello", "not an image"), (None, "cut short or damaged")],
+    ids=["empty", "no-image", "truncated"],
+)
+def test_a_broken_image_file_is_named(
+    tmp_path: Path, digits: Digits, content: bytes | None, words: str
+) -> None:
+    _write_images(tmp_path, digits[0][:30], digits[1][:30])
+    file = next(tmp_path.rglob("00007.png"))
+    file.write_bytes(file.read_bytes()[:120] if content is None else content)
+    message = _refusal(tmp_path)
+    assert str(file) in message
+    assert words in message
+
+
+@pytest.mark.parametrize("name", ["nowhere", "empty", "note.txt", IMAGES])
+def test_a_path_that_holds_no_data_says_so(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "note.txt").write_text("hello")
+    (tmp_path / IMAGES).write_bytes(b"")
+    assert str(tmp_path / name) in _refusal(tmp_path / name)
