@@ -1,20 +1,16 @@
-"""Shapes and types are checked while tests run; no test reaches past this machine."""
-
-from jaxtyping import install_import_hook
-
-# Before anything of the package is imported.
-install_import_hook("digitwise", "beartype.beartype")
+"""What the tests share; none of them reaches past this machine."""
 
 import gzip
 import os
 import resource
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import digitwise
 from digitwise.data.formats import idx_bytes
 from digitwise.errors import SampleDataWarning
 
@@ -68,9 +64,6 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     return train.x[order], train.y[order]
 
 
-WriteIdx = Callable[..., Path]
-
-
 def write_idx(path: Path, array: np.ndarray) -> None:
     """Writes an IDX file, gzipped where the name says so."""
     content = b"".join(idx_bytes(array))
@@ -94,6 +87,13 @@ def small(tmp_path_factory: pytest.TempPathFactory, digits: tuple[np.ndarray, np
     """An IDX folder with 1,200 real digits to train on and 300 to test with."""
     x, y = digits
     return write_idx_folder(tmp_path_factory.mktemp("small") / "small", x[:1500], y[:1500], 300)
+
+
+@pytest.fixture(scope="session")
+def bundle(small: Path, tmp_path_factory: pytest.TempPathFactory) -> "digitwise.Bundle":
+    """`fast` trained on 1,200 real digits."""
+    run = tmp_path_factory.mktemp("runs") / "run"
+    return digitwise.train("fast", path=small, minimum_steps=120, output=run)
 
 
 @pytest.fixture

@@ -272,8 +272,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"digitwise: {refused}")
         return refused.exit_status
     except (KeyboardInterrupt, typer.Abort):
+        outcome = INTERRUPTED
+    if outcome == INTERRUPTED:  # Typer answers Ctrl-C with it, too
         say("digitwise: interrupted; a training goes on with: digitwise train --resume RUN")
-        return INTERRUPTED
     return outcome if isinstance(outcome, int) else 0
 
 

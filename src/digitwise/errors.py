@@ -17,11 +17,19 @@ class DigitwiseError(Exception):
 class MachineError(DigitwiseError):
     """The machine refused: the disk is full, or permission is missing.
 
+    Args:
+        action: what could not be done, such as "write runs/1".
+        reason: what the operating system said.
+
     Attributes:
         exit_status: what the command line ends with, 3.
     """
 
     exit_status = 3
+
+    def __init__(self, action: str, reason: str) -> None:
+        super().__init__(f"cannot {action}: {reason}")
+        self.reason = reason
 
 
 class SampleDataWarning(UserWarning):
@@ -53,7 +61,7 @@ def machine_error(action: str, error: OSError) -> MachineError:
         action: what could not be done, such as "write runs/1".
         error: what the operating system said.
     """
-    return MachineError(f"cannot {action}: {error.strerror or error}")
+    return MachineError(action, error.strerror or str(error))
 
 
 def missing_extra(purpose: str, extra: str) -> DigitwiseError:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from digitwise.errors import machine_error
+from digitwise.errors import MachineError, machine_error
 
 _UNFINISHED = ".unfinished-"
 
@@ -79,6 +79,8 @@ def folder_whole(path: Path) -> Iterator[Path]:
                     os.fsync(written.fileno())
         temporary.rename(path)
         _sync_folder(path.parent)
+    except MachineError as error:  # a file inside: it is the folder that the caller knows
+        raise MachineError(f"write {path}", error.reason) from error
     except OSError as error:
         raise machine_error(f"write {path}", error) from error
     finally:

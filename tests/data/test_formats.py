@@ -55,7 +55,9 @@ def test_npz_is_read_with_both_pairs_or_the_test_pair_alone(tmp_path: Path, digi
     assert (read.test.x == x[:5]).all()
 
 
-@pytest.mark.parametrize("header", ["", "label," + ",".join(f"pixel{i}" for i in range(784)) + "\n"])
+@pytest.mark.parametrize(
+    "header", ["", "label," + ",".join(f"pixel{i}" for i in range(784)) + "\n"]
+)
 @pytest.mark.parametrize("name", ["mnist_train.csv", "mnist_train.csv.gz"])
 def test_csv_is_read_with_and_without_a_header(
     tmp_path: Path, digits: Digits, header: str, name: str
@@ -207,7 +209,7 @@ def test_no_damage_makes_npz_reading_fail_otherwise_than_by_its_line(
         assert str(path) in str(error)
 
 
-@given(text=st.text(st.sampled_from("0123456789,-.\n\"ae "), max_size=60))
+@given(text=st.text(st.sampled_from('0123456789,-.\n"ae '), max_size=60))
 @in_one_folder
 def test_no_text_makes_csv_reading_fail_otherwise_than_by_its_line(
     tmp_path: Path, text: str

@@ -190,9 +190,7 @@ def read_idx(path: Path, dimensions: int) -> UInt8[np.ndarray, "..."]:
         )
 
 
-def _parse_idx(
-    path: Path, file: io.BufferedIOBase, dimensions: int
-) -> UInt8[np.ndarray, "..."]:
+def _parse_idx(path: Path, file: io.BufferedIOBase, dimensions: int) -> UInt8[np.ndarray, "..."]:
     """Reads header and values, no more than the header announces and one byte."""
     magic = file.read(4)
     expected = bytes([0, 0, _UNSIGNED_BYTE, dimensions])

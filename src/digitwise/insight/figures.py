@@ -22,7 +22,7 @@ _DPI = 130
 _GRID_COLUMNS, _GRID_ROWS = 10, 5
 
 
-def learning_curves(history: Sequence[dict[str, float]]) -> Figure:
+def learning_curves(history: Sequence[dict[str, int | float]]) -> Figure:
     """Draws loss and accuracy over the epochs, training beside validation.
 
     Args:

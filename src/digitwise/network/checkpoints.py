@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from digitwise.errors import DigitwiseError
+from digitwise.network.backend import keras
+from digitwise.network.runs import EpochFigures
 from digitwise.storage import open_whole
 
 _KEPT = 2  # checkpoints; the one before the last is there in case
@@ -28,7 +30,7 @@ class TrainingState:
 
     epoch: int = 0
     seconds: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[EpochFigures] = field(default_factory=list)
     best_epoch: int = 0
     best_loss: float = 1e30
     stopped: bool = False
@@ -58,12 +60,7 @@ def take_checkpoint(model: Any, state: TrainingState, best: list[np.ndarray]) ->
     SeedGenerator, by which dropout goes on.
     """
     optimizer = model.optimizer.variables if model.compiled else []
-    return Checkpoint(
-        state,
-        [np.array(variable) for variable in model.variables],
-        [np.array(variable) for variable in optimizer],
-        best,
-    )
+    return Checkpoint(state, copy_values(model.variables), copy_values(optimizer), best)
 
 
 def restore_checkpoint(model: Any, checkpoint: Checkpoint) -> None:
@@ -76,6 +73,11 @@ def restore_checkpoint(model: Any, checkpoint: Checkpoint) -> None:
     assign(model.variables, checkpoint.variables)
     if checkpoint.optimizer:
         assign(model.optimizer.variables, checkpoint.optimizer)
+
+
+def copy_values(variables: list[Any]) -> list[np.ndarray]:
+    """Copies the values of Keras variables."""
+    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
 
 
 def assign(variables: list[Any], values: list[np.ndarray]) -> None:

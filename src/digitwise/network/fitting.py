@@ -16,6 +16,7 @@ from digitwise.network.checkpoints import (
     Checkpoint,
     TrainingState,
     assign,
+    copy_values,
     read_latest,
     restore_checkpoint,
     take_checkpoint,
@@ -177,6 +178,7 @@ def _batches(
             rest = order[np.newaxis, whole:]
             yield images.x[rest], images.y[rest]
 
+    @tf.autograph.experimental.do_not_convert  # plain tensor operations, nothing to convert
     def prepare(x: Any, y: Any) -> tuple[Any, Any]:
         return tf.cast(x, tf.float32)[..., tf.newaxis] * (1 / 255), tf.one_hot(y, classes)
 
@@ -222,7 +224,7 @@ class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         if "val_loss" in figures and figures["val_loss"] < state.best_loss:
             state.best_loss, state.best_epoch = figures["val_loss"], epoch + 1
             if self._settings.patience is not None:
-                self.best = [np.array(variable) for variable in self.model.variables]
+                self.best = copy_values(self.model.variables)
         settings, patience = self._settings, self._settings.patience
         enough_steps = state.epoch * settings.steps_per_epoch >= settings.minimum_steps
         if patience is not None and enough_steps and state.epoch - state.best_epoch >= patience:

@@ -14,6 +14,7 @@ from digitwise.network.settings import TrainingSettings
 from digitwise.storage import sweep_unfinished, write_text
 
 SETTINGS_FILE = "settings.json"
+EpochFigures = dict[str, int | float]
 _ROOM_NEEDED = 64 * 1024 * 1024
 
 
@@ -58,7 +59,7 @@ class Run:
             raise DigitwiseError(f"{file}: cannot be read: {error}") from error
         return TrainingSettings.from_dict(document)
 
-    def write_history(self, history: list[dict[str, float]]) -> None:
+    def write_history(self, history: list[EpochFigures]) -> None:
         """Writes `history.csv`, a row an epoch.
 
         Raises:
@@ -71,7 +72,7 @@ class Run:
         writer.writerows(history)
         write_text(self.folder / "history.csv", table.getvalue())
 
-    def read_history(self) -> list[dict[str, float]]:
+    def read_history(self) -> list[EpochFigures]:
         """Reads `history.csv`; an empty list where there is none yet."""
         file = self.folder / "history.csv"
         if not file.is_file():
@@ -108,13 +109,13 @@ def plan_run(output: str | Path | None, dataset: str, architecture: str) -> Run:
     standing = next(parent for parent in folder.absolute().parents if parent.exists())
     if not standing.is_dir():
         raise DigitwiseError(f"{standing} is a file: choose another --output")
-    if not os.access(standing, os.W_OK | os.X_OK):
-        raise MachineError(f"cannot write {folder}: no permission in {standing}")
+    effective = os.access in os.supports_effective_ids
+    if not os.access(standing, os.W_OK | os.X_OK, effective_ids=effective):
+        raise MachineError(f"write {folder}", f"no permission in {standing}")
     free = shutil.disk_usage(standing).free
     if free < _ROOM_NEEDED:
-        raise MachineError(
-            f"cannot write {folder}: {free // 2**20} MB free, {_ROOM_NEEDED // 2**20} MB needed"
-        )
+        room = f"{free // 2**20} MB free on the disk, {_ROOM_NEEDED // 2**20} MB needed"
+        raise MachineError(f"write {folder}", room)
     return Run(folder)
 
 

@@ -51,7 +51,7 @@ def train(
     output: str | Path | None = None,
     precision: str = "auto",
     allow_sample: bool = True,
-    minimum_steps: int = MINIMUM_STEPS,
+    minimum_steps: int | None = None,
 ) -> Bundle:
     """Loads, preprocesses, trains and evaluates: the tutorial's steps 2 to 5 in one call.
 
@@ -77,7 +77,7 @@ def train(
             the computation; the weights are float32 always.
         allow_sample: whether the built-in sample may stand in for MNIST.
         minimum_steps: epochs are added until there are as many steps, so that small data is
-            learned too.
+            learned too; left out, 300.
 
     Returns:
         The bundle, whose record has settings, data, and validation and test figures.
@@ -109,14 +109,14 @@ def train(
         validation=held_out,
         seed=seed,
         precision=choose_precision(precision),
-        minimum_steps=minimum_steps,
+        minimum_steps=MINIMUM_STEPS if minimum_steps is None else minimum_steps,
         training_images=len(data.train.y) - held_out,
         recipe=recipe,
     )
     if settings.total_epochs > settings.epochs:
         say(
             f"{settings.total_epochs} epochs instead of {settings.epochs}: the data is small, and "
-            f"a training has at least {minimum_steps} steps"
+            f"a training has at least {settings.minimum_steps} steps"
         )
     network = _declare(settings, data, None if isinstance(model, str) else model)
     if not isinstance(model, str):
@@ -205,7 +205,7 @@ def _declare(settings: TrainingSettings, data: Dataset, own: Any = None) -> "ker
             f"the network takes {own.input_shape[1:]} and gives {own.output_shape[1:]}; the data "
             f"needs {shape} and {(len(data.classes),)}"
         )
-    given = np.asarray(own(np.zeros((1, *shape), np.float32)))
+    given = keras.ops.convert_to_numpy(own(np.zeros((1, *shape), np.float32)))
     if not (np.allclose(given.sum(axis=1), 1, atol=1e-3) and (given >= 0).all()):
         raise DigitwiseError(
             "the network's outputs are no probabilities: end it with Activation('softmax')"

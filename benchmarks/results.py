@@ -1,0 +1,91 @@
+"""How a figure is kept: one JSON a row, with what made it."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent / "results"
+
+
+def write(row: str, settings: dict[str, Any], figures: dict[str, Any]) -> None:
+    """Keeps a row.
+
+    Args:
+        row: its name.
+        settings: what decides the figures.
+        figures: what was measured.
+    """
+    document = {
+        "row": row,
+        "command": f"python benchmarks/training.py {row}",
+        "settings": settings,
+        "settings_digest": digest(settings),
+        "commit": _commit(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": _machine(),
+        **figures,
+    }
+    FOLDER.mkdir(exist_ok=True)
+    (FOLDER / f"{row}.json").write_text(json.dumps(document, indent=2) + "\n")
+
+
+def read(row: str) -> dict[str, Any] | None:
+    """Reads a row, None where it was not measured."""
+    file = FOLDER / f"{row}.json"
+    return dict(json.loads(file.read_text())) if file.is_file() else None
+
+
+def is_done(row: str, settings: dict[str, Any]) -> bool:
+    """Tells whether a row is there for the same settings."""
+    kept = read(row)
+    return kept is not None and kept["settings_digest"] == digest(settings)
+
+
+def digest(settings: dict[str, Any]) -> str:
+    """Digests settings, to tell whether a row is still theirs."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _commit() -> str:
+    """Names the commit, with a plus where the tree differs from it."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", "../src")
+    return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+
+
+def _machine() -> dict[str, Any]:
+    """Describes the machine and the packages that decide a figure."""
+    flags: set[str] = set()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("flags"):
+                flags = set(line.split())
+    return {
+        "cpu": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "extensions": sorted(flags & {"avx2", "avx512f", "avx512_bf16", "amx_bf16"}),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "keras": version("keras"),
+        "tensorflow": _tensorflow_version(),
+    }
+
+
+def _tensorflow_version() -> str:
+    """Finds TensorFlow's version under either of its names."""
+    try:
+        return version("tensorflow-cpu")
+    except ImportError:
+        return version("tensorflow")

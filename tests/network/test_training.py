@@ -1,0 +1,208 @@
+"""Training real digits, and what it leaves."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+
+import digitwise as dw
+from digitwise.network.backend import keras
+from digitwise.network.checkpoints import read_latest
+from digitwise.network.runs import Run
+from digitwise.network.settings import cpu_has_bfloat16
+
+SCHEMAS = Path(dw.__file__).parent / "schemas"
+Digits = tuple[np.ndarray, np.ndarray]
+layers = keras.layers
+
+
+def _read_schema(name: str) -> dict:
+    return json.loads((SCHEMAS / f"{name}.json").read_text())
+
+
+def test_a_small_training_learns_and_leaves_everything(bundle: dw.Bundle) -> None:
+    assert bundle.record["test"]["accuracy"] > 0.85
+    run = bundle.path.parent
+    assert {path.name for path in run.iterdir()} == {
+        "settings.json",
+        "history.csv",
+        "checkpoints",
+        "bundle",
+    }
+    jsonschema.validate(json.loads((run / "settings.json").read_text()), _read_schema("settings"))
+    jsonschema.validate(bundle.record, _read_schema("bundle"))
+    history = Run(run).read_history()
+    assert len(history) == 14  # 9 batches an epoch: at least 120 steps
+    assert history[-1]["loss"] < history[0]["loss"]
+
+
+def test_the_bundles_keras_model_is_float32_and_agrees_with_its_onnx(
+    bundle: dw.Bundle, digits: Digits
+) -> None:
+    model = keras.models.load_model(bundle.path / "model.keras", safe_mode=True)
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+    assert not model.compiled
+    x, _ = dw.preprocess(*digits)
+    from digitwise.bundle import predict_raw
+
+    ours, keras_own = predict_raw(bundle.session, x), model.predict(x, verbose=0)
+    assert np.abs(ours - keras_own).max() < 1e-4
+    assert (ours.argmax(axis=1) == keras_own.argmax(axis=1)).all()
+
+
+def test_calibration_is_fitted_on_validation_and_lowers_the_loss(bundle: dw.Bundle) -> None:
+    calibration = bundle.record["calibration"]
+    assert calibration["fitted_on"] == "validation"
+    assert calibration["temperature"] < 1  # label smoothing leaves a network too unsure
+    uncalibrated = dw.Bundle(bundle.path, {**bundle.record, "calibration": {"temperature": 1.0}})
+    before, after = dw.evaluate(uncalibrated), dw.evaluate(bundle)
+    assert after.accuracy == before.accuracy
+    assert after.loss < before.loss
+
+
+def test_a_network_of_ones_own_is_trained_in_place(small: Path) -> None:
+    mine = keras.Sequential(
+        [
+            layers.Conv2D(8, (5, 5), strides=2, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
+    bundle = dw.train(mine, path=small, epochs=1, minimum_steps=40, output="run", seed=1)
+    assert bundle.record["architecture"]["name"] == "own"
+    assert bundle.record["test"]["accuracy"] > 0.6
+    saved = keras.models.load_model(bundle.path / "model.keras")
+    for trained, kept in zip(mine.get_weights(), saved.get_weights(), strict=True):
+        assert (trained == kept).all()
+    assert {layer.dtype_policy.name for layer in mine.layers} == {"float32"}
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        (lambda: keras.Sequential([layers.Flatten(), layers.Dense(10)]), "no probabilities"),
+        (
+            lambda: keras.Sequential([layers.Flatten(), layers.Dense(4, activation="softmax")]),
+            r"gives \(4,\)",
+        ),
+        (
+            lambda: keras.Sequential(
+                [keras.Input((32, 32, 1)), layers.Flatten(), layers.Dense(10, "softmax")]
+            ),
+            r"takes \(32, 32, 1\)",
+        ),
+        (
+            lambda: keras.Sequential(
+                [
+                    keras.Input((28, 28, 1)),
+                    layers.Flatten(),
+                    layers.Lambda(lambda x: x),
+                    layers.Dense(10, activation="softmax"),
+                ]
+            ),
+            "cannot be saved",
+        ),
+        (lambda: 3, "not int"),
+    ],
+    ids=["logits", "classes", "size", "lambda", "no-network"],
+)
+def test_a_network_that_does_not_fit_is_refused_before_training(
+    small: Path, network, words: str
+) -> None:
+    with pytest.raises(dw.DigitwiseError, match=words):
+        dw.train(network(), path=small, output="run")
+    assert not Path("run").exists()
+
+
+def test_two_runs_with_one_seed_are_equal_and_another_seed_differs(small: Path) -> None:
+    def variables(output: str, seed: int) -> list[np.ndarray]:
+        dw.train("tutorial", path=small, epochs=1, minimum_steps=1, seed=seed, output=output)
+        return read_latest(Run(Path(output)).checkpoints).variables
+
+    first, again, other = variables("a", 5), variables("b", 5), variables("c", 6)
+    assert all((x == y).all() for x, y in zip(first, again, strict=True))
+    assert any((x != y).any() for x, y in zip(first, other, strict=True))
+
+
+def test_precision_is_chosen_said_and_can_be_forced(
+    small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dw.train("tutorial", path=small, epochs=1, minimum_steps=1, output="auto", validation=0)
+    chosen = "bfloat16" if cpu_has_bfloat16() else "float32"
+    assert f"computing in {chosen}" in capsys.readouterr().err
+    for precision in ("float32", "bfloat16"):
+        bundle = dw.train(
+            "tutorial", path=small, epochs=1, minimum_steps=1, precision=precision, output=precision
+        )
+        assert bundle.record["settings"]["precision"] == precision
+
+
+def test_without_validation_nothing_is_chosen_or_calibrated(small: Path) -> None:
+    bundle = dw.train("tutorial", path=small, epochs=2, validation=0, minimum_steps=1, output="run")
+    assert bundle.record["validation"] is None
+    assert bundle.record["calibration"] == {"temperature": 1.0, "fitted_on": None}
+    assert bundle.record["settings"]["training_images"] == 1200
+
+
+def test_early_stopping_takes_the_weights_of_the_best_epoch(small: Path) -> None:
+    bundle = dw.train("tutorial", path=small, epochs=60, minimum_steps=1, output="run")
+    checkpoint = read_latest(Run(Path("run")).checkpoints)
+    state = checkpoint.state
+    assert state.stopped
+    assert state.epoch == state.best_epoch + 4 < 60
+    losses = [row["val_loss"] for row in state.history]
+    assert int(np.argmin(losses)) + 1 == state.best_epoch
+    kept = keras.models.load_model(bundle.path / "model.keras").get_weights()
+    best = [value for value in checkpoint.best if value.dtype == np.float32]
+    last = [value for value in checkpoint.variables if value.dtype == np.float32]
+    assert all((x == y).all() for x, y in zip(kept, best, strict=True))
+    assert any((x != y).any() for x, y in zip(kept, last, strict=True))
+
+
+def test_small_data_gets_its_minimum_of_steps_and_that_is_said(
+    small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dw.train("tutorial", path=small, epochs=1, minimum_steps=25, output="run")
+    assert "3 epochs instead of 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"model": "tutorail"}, "did you mean tutorial"),
+        ({"model": "own"}, "given as a keras.Sequential"),
+        ({"epochs": 0}, "--epochs 0 is out of range"),
+        ({"batch_size": 0}, "--batch-size 0"),
+        ({"seed": -1}, "--seed -1"),
+        ({"validation": 601}, "at most half of the 1,200"),
+        ({"precision": "float16"}, "did you mean bfloat16|did you mean float32"),
+        ({"output": "."}, "exists: choose another --output"),
+    ],
+)
+def test_bad_arguments_are_refused(small: Path, options: dict, words: str) -> None:
+    with pytest.raises(dw.DigitwiseError, match=words):
+        dw.train(**{"path": small, "output": "run", **options})
+    assert not Path("run").exists()
+
+
+def test_one_class_alone_is_refused_and_a_missing_one_is_said(digits: Digits) -> None:
+    x, y = digits
+    ones = x[y == 1][:60]
+    np.savez("ones.npz", x_train=ones, y_train=np.ones(60, int))
+    with pytest.raises(dw.DigitwiseError, match="one class alone"):
+        dw.train("fast", path="ones.npz")
+    chosen = np.flatnonzero((y == 0) | (y == 2))[:120]
+    np.savez("gap.npz", x_train=x[chosen], y_train=y[chosen])
+    with pytest.warns(dw.MissingClassWarning, match="shows 1"):
+        bundle = dw.train("fast", path="gap.npz", minimum_steps=1, output="gap")
+    assert bundle.classes == ("0", "1", "2")
+
+
+def test_a_full_disk_is_the_machines_refusal_and_leaves_nothing(
+    small: Path, full_disk: None
+) -> None:
+    with pytest.raises(dw.MachineError, match="cannot write run"):
+        dw.train("fast", path=small, output="run")
+    assert not list(Path.cwd().iterdir())

@@ -1,0 +1,56 @@
+"""What is no bundle is refused by a line that says why."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import digitwise as dw
+
+
+@pytest.fixture
+def copy(bundle: dw.Bundle, tmp_path: Path) -> Path:
+    """A bundle that a test may damage."""
+    return Path(shutil.copytree(bundle.path, tmp_path / "copy"))
+
+
+def test_a_bundle_opens_by_its_folder_or_its_run(bundle: dw.Bundle) -> None:
+    assert dw.open_bundle(bundle.path).path == dw.open_bundle(bundle.path.parent).path
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.onnx"])
+def test_a_missing_file_is_named(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    with pytest.raises(dw.DigitwiseError, match=f"lacks {name}"):
+        dw.open_bundle(copy)
+
+
+def test_a_newer_format_asks_for_an_upgrade(copy: Path) -> None:
+    record = json.loads((copy / "bundle.json").read_text())
+    (copy / "bundle.json").write_text(json.dumps({**record, "format_version": 2}))
+    with pytest.raises(dw.DigitwiseError, match=r"format 2.*upgrade digitwise"):
+        dw.open_bundle(copy)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"format_version": 1}', '{"classes": []}'])
+def test_a_damaged_record_is_refused(copy: Path, text: str) -> None:
+    (copy / "bundle.json").write_text(text)
+    with pytest.raises(dw.DigitwiseError, match=r"bundle\.json"):
+        dw.open_bundle(copy)
+
+
+def test_a_damaged_network_is_refused(copy: Path) -> None:
+    (copy / "model.onnx").write_bytes(b"no network")
+    with pytest.raises(dw.DigitwiseError, match=r"model\.onnx: not a network"):
+        dw.evaluate(copy)
+
+
+def test_what_is_no_bundle_says_so(tmp_path: Path) -> None:
+    with pytest.raises(dw.DigitwiseError, match="no such bundle"):
+        dw.open_bundle(tmp_path / "nowhere")
+    with pytest.raises(dw.DigitwiseError, match="not a bundle"):
+        dw.open_bundle(tmp_path)
+    (tmp_path / "settings.json").write_text("{}")
+    with pytest.raises(dw.DigitwiseError, match="--resume"):
+        dw.open_bundle(tmp_path)
