@@ -116,6 +116,12 @@ def test_a_network_that_does_not_fit_is_refused_before_training(
     assert not Path("run").exists()
 
 
+def test_a_network_that_build_model_built_keeps_its_name_and_recipe(small: Path) -> None:
+    bundle = dw.train(dw.build_model("fast"), path=small, epochs=1, minimum_steps=1)
+    assert bundle.path == Path("runs/small-fast-1/bundle")
+    assert bundle.record["settings"]["recipe"]["schedule"] == "one-cycle"
+
+
 def test_two_runs_with_one_seed_are_equal_and_another_seed_differs(small: Path) -> None:
     def variables(output: str, seed: int) -> list[np.ndarray]:
         dw.train("tutorial", path=small, epochs=1, minimum_steps=1, seed=seed, output=output)
@@ -172,7 +178,7 @@ def test_small_data_gets_its_minimum_of_steps_and_that_is_said(
     ("options", "words"),
     [
         ({"model": "tutorail"}, "did you mean tutorial"),
-        ({"model": "own"}, "given as a keras.Sequential"),
+        ({"model": "own"}, "unknown model"),
         ({"epochs": 0}, "--epochs 0 is out of range"),
         ({"batch_size": 0}, "--batch-size 0"),
         ({"seed": -1}, "--seed -1"),

@@ -23,6 +23,8 @@ from digitwise.network.evaluation import calibrate, score
 from digitwise.network.runs import SETTINGS_FILE, Run, plan_run
 from digitwise.network.settings import (
     OWN_NETWORK,
+    OWN_RECIPE,
+    RECIPES,
     TrainingSettings,
     check_numbers,
     choose_precision,
@@ -62,7 +64,8 @@ def train(
     Args:
         model: "tutorial", "lenet5" or "fast"; or a `keras.Sequential` of your own that takes
             (n, 28, 28, 1) and gives (n, classes) probabilities. It is compiled and trained in
-            place, by the tutorial's recipe.
+            place, by the recipe of its name (`build_model` names what it builds), else by the
+            tutorial's.
         dataset: a name that `load_data` knows; left out, MNIST, or what `path` holds.
         path: your own data, in any format that `load_data` reads.
         epochs: passes over the training images; left out, the recipe's.
@@ -87,10 +90,8 @@ def train(
         MachineError: the disk is full or permission is missing.
     """
     check_numbers(epochs, batch_size, validation, seed, precision)
-    architecture = model if isinstance(model, str) else OWN_NETWORK
-    if architecture == OWN_NETWORK and isinstance(model, str):
-        raise DigitwiseError("a network of your own is given as a keras.Sequential")
-    recipe = recipe_for(architecture)
+    architecture = model if isinstance(model, str) else _name_of(model)
+    recipe = RECIPES[OWN_RECIPE] if architecture == OWN_NETWORK else recipe_for(architecture)
     plan_run(output, dataset or "data", architecture)
     data = with_test_set(load_dataset(dataset, path, allow_sample=allow_sample), seed)
     _check_classes(data)
@@ -160,6 +161,12 @@ def resume(run: str | Path, asked: Mapping[str, Any] | None = None) -> Bundle:
             "start a new run"
         )
     return _finish(opened, settings, replace(data, name=settings.dataset), None)
+
+
+def _name_of(model: Any) -> str:
+    """Names a caller's network: as `build_model` did, else "own"."""
+    name = str(getattr(model, "name", ""))
+    return name if name in RECIPES else OWN_NETWORK
 
 
 def _check_classes(data: Dataset) -> None:

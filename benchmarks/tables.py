@@ -1,0 +1,88 @@
+"""Writes the tables of README.md from the rows that were measured.
+
+    python benchmarks/tables.py [--check]
+
+With --check nothing is written; the exit status is 1 where README.md says something else.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import results
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def training_table() -> str:
+    """Words what was measured of training, a row a figure."""
+    lines = ["| what | measured | runs | command |", "| --- | --- | --- | --- |"]
+    for row, what in (
+        ("tutorial", "`tutorial`, 15 epochs: test accuracy"),
+        ("fast-1-epoch", "`fast`, 1 epoch: test accuracy"),
+        ("fast-2-epochs", "`fast`, 2 epochs: test accuracy"),
+    ):
+        if kept := results.read(row):
+            seconds = f"{kept['median_seconds']:.0f} s of training" if kept else ""
+            measured = f"**{_accuracy(kept)}**, {seconds}"
+            lines.append(_line(kept, what, measured, f"{len(kept['runs'])} seeds"))
+    if kept := results.read("epoch-time"):
+        sides = kept["sides"]
+        turns = f"{kept['settings']['alternations']} in turn"
+        names = {
+            "plain": "the tutorial's network, one epoch, plain `model.fit`",
+            "float32": "… by `train`, float32",
+            "auto": "… by `train`, bfloat16",
+        }
+        for side, name in names.items():
+            figures = sides[side]
+            ratio = "" if side == "plain" else f" (**{figures['median_ratio']:.2f}** of plain)"
+            measured = f"{figures['median_seconds']:.1f} s{ratio}, accuracy {_accuracy(figures)}"
+            lines.append(_line(kept, name, measured, turns))
+    if kept := results.read("bare-machine"):
+        measured = f"**{_accuracy(kept)}** in {kept['median_whole_seconds']:.0f} s in all"
+        what = "no network, no data: `fast` on the built-in sample"
+        lines.append(_line(kept, what, measured, f"{len(kept['runs'])} seeds"))
+    if kept := results.read("starting"):
+        measured = f"{kept['help_seconds']:.2f} s; a refused call {kept['refused_seconds']:.2f} s"
+        what = "`digitwise --help`"
+        lines.append(_line(kept, what, measured, f"{kept['settings']['starts']} starts"))
+    return "\n".join(lines)
+
+
+def _accuracy(figures: dict[str, Any]) -> str:
+    """Words a mean accuracy with its spread."""
+    return f"{figures['mean_accuracy']:.2%} ± {100 * figures['standard_deviation']:.2f}"
+
+
+def _line(kept: dict[str, Any], what: str, measured: str, runs: str) -> str:
+    """Words a table's row."""
+    return f"| {what} | {measured} | {runs} | `{kept['command']}` |"
+
+
+def filled(text: str) -> str:
+    """Puts the tables between their markers."""
+    return re.sub(
+        r"(<!-- table: training -->\n).*?(\n<!-- end -->)",
+        lambda marked: marked[1] + training_table() + marked[2],
+        text,
+        flags=re.DOTALL,
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="only compare")
+    arguments = parser.parse_args()
+    before = README.read_text()
+    after = filled(before)
+    if arguments.check:
+        return int(before != after)
+    README.write_text(after)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
