@@ -65,8 +65,8 @@ def _line(kept: dict[str, Any], what: str, measured: str, runs: str) -> str:
 def filled(text: str) -> str:
     """Puts the tables between their markers."""
     return re.sub(
-        r"(<!-- table: training -->\n).*?(\n<!-- end -->)",
-        lambda marked: marked[1] + training_table() + marked[2],
+        r"(<!-- table: training -->\n).*?(<!-- end -->)",
+        lambda marked: marked[1] + training_table() + "\n" + marked[2],
         text,
         flags=re.DOTALL,
     )
