@@ -1,5 +1,6 @@
 """What the tests share; none of them reaches past this machine."""
 
+import contextlib
 import gzip
 import os
 import resource
@@ -96,13 +97,15 @@ def bundle(small: Path, tmp_path_factory: pytest.TempPathFactory) -> "digitwise.
     return digitwise.train("fast", path=small, minimum_steps=120, output=run)
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def full_disk() -> Iterator[None]:
-    """Lets no file grow beyond 4 KiB, as a full disk would."""
+    """Lets no file grow beyond 4 KiB, as a full disk would; not pytest's own either, so be brief."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture

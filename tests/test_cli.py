@@ -14,6 +14,7 @@ from PIL import Image
 import digitwise as dw
 from digitwise.cli import main
 from digitwise.network import training
+from tests.conftest import full_disk
 
 SCHEMAS = Path(dw.__file__).parent / "schemas"
 Digits = tuple[np.ndarray, np.ndarray]
@@ -155,11 +156,12 @@ def test_missing_permission_ends_with_3(
 
 
 def test_a_full_disk_ends_with_3_and_keeps_what_was_there(
-    bundle: dw.Bundle, full_disk: None, capsys: pytest.CaptureFixture[str]
+    bundle: dw.Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("figures").mkdir()
     Path("figures/confusion.png").write_bytes(b"from before")
-    line = _refusal(capsys, "evaluate", str(bundle.path), "--output", "figures", status=3)
+    with full_disk():
+        line = _refusal(capsys, "evaluate", str(bundle.path), "--output", "figures", status=3)
     assert "cannot write figures/confusion.png: File too large" in line
     assert Path("figures/confusion.png").read_bytes() == b"from before"
     assert len(os.listdir("figures")) == 1

@@ -17,6 +17,7 @@ from digitwise.data import download
 from digitwise.data.catalog import CATALOG, CatalogEntry, PublishedFile
 from digitwise.data.formats import idx_bytes, read_path
 from digitwise.errors import DigitwiseError, MachineError
+from tests.conftest import full_disk
 
 Digits = tuple[np.ndarray, np.ndarray]
 Answer = Callable[[BaseHTTPRequestHandler, bytes], None]
@@ -199,9 +200,9 @@ def test_a_damaged_file_in_the_cache_is_fetched_anew(
 
 
 def test_a_full_disk_while_fetching_is_the_machines_refusal(
-    entry: CatalogEntry, mirror: Mirror, full_disk: None
+    entry: CatalogEntry, mirror: Mirror
 ) -> None:
-    with pytest.raises(MachineError, match="File too large"):
+    with full_disk(), pytest.raises(MachineError, match="File too large"):
         download.fetch(entry)
     assert not _leftovers()
 

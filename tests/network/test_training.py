@@ -12,6 +12,7 @@ from digitwise.network.backend import keras
 from digitwise.network.checkpoints import read_latest
 from digitwise.network.runs import Run
 from digitwise.network.settings import cpu_has_bfloat16
+from tests.conftest import full_disk
 
 SCHEMAS = Path(dw.__file__).parent / "schemas"
 Digits = tuple[np.ndarray, np.ndarray]
@@ -207,8 +208,8 @@ def test_one_class_alone_is_refused_and_a_missing_one_is_said(digits: Digits) ->
 
 
 def test_a_full_disk_is_the_machines_refusal_and_leaves_nothing(
-    small: Path, full_disk: None
+    small: Path,
 ) -> None:
-    with pytest.raises(dw.MachineError, match="cannot write run"):
+    with full_disk(), pytest.raises(dw.MachineError, match="cannot write run"):
         dw.train("fast", path=small, output="run")
     assert not list(Path.cwd().iterdir())
