@@ -99,7 +99,7 @@ def bundle(small: Path, tmp_path_factory: pytest.TempPathFactory) -> "digitwise.
 
 @contextlib.contextmanager
 def full_disk() -> Iterator[None]:
-    """Lets no file grow beyond 4 KiB, as a full disk would; not pytest's own either, so be brief."""
+    """Lets no file, pytest's own neither, grow beyond 4 KiB, as a full disk would; be brief."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
