@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from digitwise.network.architectures import build_model
     from digitwise.network.evaluation import Evaluation, evaluate
     from digitwise.network.training import resume, train
+    from digitwise.reading.reader import Reader, Reading
 
 __version__ = "0.1.0"
 
@@ -36,6 +37,8 @@ _HOMES = {
     "Evaluation": "network.evaluation",
     "MachineError": "errors",
     "MissingClassWarning": "errors",
+    "Reader": "reading.reader",
+    "Reading": "reading.reader",
     "SampleDataWarning": "errors",
     "add_channel": "data.preprocessing",
     "build_model": "network.architectures",
@@ -57,6 +60,8 @@ __all__ = [
     "Evaluation",
     "MachineError",
     "MissingClassWarning",
+    "Reader",
+    "Reading",
     "SampleDataWarning",
     "__version__",
     "add_channel",

@@ -76,6 +76,21 @@ class Bundle:
         Raises:
             DigitwiseError: the images have another shape than the network takes.
         """
+        digits = self.outputs(x)[:, : len(self.classes)]
+        return digits / np.maximum(digits.sum(axis=1, keepdims=True), 1e-30)
+
+    def outputs(self, x: Float32[np.ndarray, "n h w c"]) -> Float32[np.ndarray, "n outputs"]:
+        """Gives the calibrated probability of each output.
+
+        A network that was trained to tell what is none of the classes has one output more than
+        there are classes, the last.
+
+        Args:
+            x: images, as `predict` takes them.
+
+        Raises:
+            DigitwiseError: as `predict`.
+        """
         if x.shape[1:] != self.input_shape:
             raise DigitwiseError(
                 f"images have the shape {x.shape[1:]}, the network takes {self.input_shape}"

@@ -14,6 +14,7 @@ import typer
 
 from digitwise.errors import (
     DigitwiseError,
+    MachineError,
     MissingClassWarning,
     SampleDataWarning,
     machine_error,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from digitwise.bundle import Bundle
     from digitwise.network.evaluation import Evaluation
 
+SOME_FAILED = 1
 INTERRUPTED = 130
 
 app = typer.Typer(
@@ -194,6 +196,55 @@ def evaluate(
         print(path)
 
 
+@app.command()
+def read(
+    images: Annotated[list[Path], typer.Argument(help="Pictures, and folders of them.")],
+    bundle: Annotated[
+        str, typer.Option(help="What to read with: a bundle, or the run that left it.")
+    ] = "pretrained",
+    output: Annotated[
+        Path | None,
+        typer.Option(help="A folder for the pictures with boxes drawn.", show_default=False),
+    ] = None,
+    csv_output: Annotated[
+        bool, typer.Option("--csv", help="Print CSV to stdout, a row a line of digits.")
+    ] = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Read handwritten digits out of pictures."""
+    from digitwise.reading.reader import Reader
+
+    if csv_output and json_output:
+        raise DigitwiseError("--csv and --json: choose one")
+    reader = Reader(bundle)
+    documents: list[dict[str, Any]] = []
+    for path in _picture_files(images):
+        try:
+            readings = reader.read_pages(path)
+            for reading in readings:
+                if reading.notice:
+                    say(f"{path}: {reading.notice}")
+                documents.append(reading.to_dict())
+                if output is not None:
+                    page = f"-{reading.page}" if len(readings) > 1 else ""
+                    reading.save(output / f"{path.stem}{page}.png")
+        except MachineError:
+            raise
+        except DigitwiseError as error:
+            documents.append({"path": str(path), "error": _one_line(str(error))})
+    failed = [document for document in documents if "error" in document]
+    if json_output:
+        _print_json({"images": documents})
+    elif csv_output:
+        _print_csv(documents)
+    else:
+        _print_readings(documents)
+    for document in failed:
+        say(f"digitwise: {document['error']}")
+    if failed:
+        raise typer.Exit(SOME_FAILED)
+
+
 @datasets_app.command("list")
 def list_datasets(json_output: JsonOption = False) -> None:
     """List the datasets known by name, and whether they are in the cache."""
@@ -307,6 +358,54 @@ def _set_verbose(verbose: bool) -> None:
 def _print_json(document: dict[str, Any]) -> None:
     """Prints one JSON document."""
     print(json.dumps(document, ensure_ascii=False, allow_nan=False, indent=2))
+
+
+def _picture_files(paths: Sequence[Path]) -> list[Path]:
+    """Lists the files named, and for a folder the images in it, by name."""
+    from digitwise.reading.images import PICTURE_SUFFIXES
+
+    files = []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        found = [
+            file
+            for file in sorted(path.rglob("*"))
+            if file.suffix.lower() in PICTURE_SUFFIXES and not file.name.startswith(".")
+        ]
+        if not found:
+            raise DigitwiseError(f"{path}: the folder holds no pictures")
+        files += found
+    return files
+
+
+def _print_readings(documents: Sequence[dict[str, Any]]) -> None:
+    """Prints the text of each picture, under its name where there are several."""
+    for document in documents:
+        if "error" in document:
+            continue
+        if len(documents) > 1:
+            page = f", page {document['page']}" if document["page"] > 1 else ""
+            print(f"{document['path']}{page}:")
+        for line in document["lines"]:
+            print(line["text"])
+
+
+def _print_csv(documents: Sequence[dict[str, Any]]) -> None:
+    """Prints a row a line of digits; a picture without any has one row, too."""
+    import csv
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["path", "page", "line", "text", "least_confidence", "error"])
+    for document in documents:
+        if "error" in document:
+            writer.writerow([document["path"], "", "", "", "", document["error"]])
+            continue
+        rows = document["lines"] or [{"text": "", "digits": []}]
+        for number, line in enumerate(rows, 1):
+            least = min((digit["confidence"] for digit in line["digits"]), default="")
+            writer.writerow([document["path"], document["page"], number, line["text"], least, ""])
 
 
 def _draw_run(bundle: "Bundle") -> None:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Integer, UInt8
 
+from digitwise.data.augmentation import augment
 from digitwise.data.formats import LabeledImages
 from digitwise.data.preprocessing import preprocess
 from digitwise.errors import DigitwiseError
@@ -53,7 +54,7 @@ def fit(
         DigitwiseError: the last checkpoint is damaged or another network's.
         MachineError: the disk is full or permission is missing; checkpoints are as they were.
     """
-    classes = model.output_shape[-1]
+    outputs = model.output_shape[-1]
     checkpoint = read_latest(run.checkpoints)
     state = checkpoint.state
     with _computing_in(model, settings.precision):
@@ -64,10 +65,10 @@ def fit(
         if not state.stopped and state.epoch < settings.total_epochs:
             with ProgressDisplay(settings, state.epoch) as display:
                 model.fit(
-                    _batches(train, classes, settings, lambda: state.epoch),
+                    _batches(train, outputs, settings, lambda: state.epoch),
                     initial_epoch=state.epoch,
                     epochs=settings.total_epochs,
-                    validation_data=preprocess(*validation, classes) if len(validation.y) else None,
+                    validation_data=preprocess(*validation, outputs) if len(validation.y) else None,
                     validation_batch_size=1000,
                     shuffle=False,  # the batches come shuffled
                     verbose=0,
@@ -82,10 +83,20 @@ def _compile(model: "keras.Sequential", settings: TrainingSettings) -> None:
     """Compiles a model by its recipe."""
     recipe = settings.recipe
     rate: Any = recipe.learning_rate
+    steps = settings.total_epochs * settings.steps_per_epoch
     if recipe.schedule == "one-cycle":
-        rate = OneCycle(rate, settings.total_epochs * settings.steps_per_epoch)
+        rate = OneCycle(rate, steps)
+    elif recipe.schedule == "cosine":
+        warm_up = max(1, steps // 20)
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0, steps - warm_up, warmup_target=rate, warmup_steps=warm_up
+        )
+    if recipe.weight_decay:
+        optimizer = keras.optimizers.AdamW(rate, recipe.weight_decay, beta_2=recipe.beta_2)
+    else:
+        optimizer = keras.optimizers.Adam(rate, beta_2=recipe.beta_2)
     model.compile(
-        optimizer=keras.optimizers.Adam(rate, beta_2=recipe.beta_2),
+        optimizer=optimizer,
         loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
         metrics=["accuracy"],
         steps_per_execution=min(_STEPS_PER_EXECUTION, settings.steps_per_epoch),
@@ -151,13 +162,13 @@ def _leaves(model: Any) -> list[Any]:
 
 
 def _batches(
-    images: LabeledImages, classes: int, settings: TrainingSettings, epoch: Callable[[], int]
+    images: LabeledImages, outputs: int, settings: TrainingSettings, epoch: Callable[[], int]
 ) -> Any:
     """Feeds the training images, shuffled anew each epoch.
 
     Args:
         images: the training set, kept in uint8.
-        classes: how many classes there are.
+        outputs: how many classes the network tells apart.
         settings: batch size and seed; the order of an epoch comes from (seed, epoch) alone.
         epoch: tells which epoch is about to run.
 
@@ -169,18 +180,25 @@ def _batches(
     size = settings.batch_size
 
     def chunks() -> Iterator[tuple[UInt8[np.ndarray, "k b h w"], UInt8[np.ndarray, "k b"]]]:
-        order = np.random.default_rng([settings.seed, epoch()]).permutation(len(images.y))
+        random = np.random.default_rng([settings.seed, epoch()])
+        order = random.permutation(len(images.y))
         whole = len(order) // size * size
         for start in range(0, whole, size * _CHUNK):
-            chosen = order[start : min(start + size * _CHUNK, whole)].reshape(-1, size)
-            yield images.x[chosen], images.y[chosen]
+            yield gather(order[start : min(start + size * _CHUNK, whole)], size, random)
         if whole < len(order):
-            rest = order[np.newaxis, whole:]
-            yield images.x[rest], images.y[rest]
+            yield gather(order[whole:], len(order) - whole, random)
+
+    def gather(
+        chosen: Integer[np.ndarray, " n"], size: int, random: np.random.Generator
+    ) -> tuple[UInt8[np.ndarray, "k b h w"], UInt8[np.ndarray, "k b"]]:
+        x, y = images.x[chosen], images.y[chosen]
+        if settings.recipe.augmentation:
+            x, y = augment(x, y, outputs - 1, random)
+        return x.reshape(-1, size, *x.shape[1:]), y.reshape(-1, size)
 
     @tf.autograph.experimental.do_not_convert  # plain tensor operations, nothing to convert
     def prepare(x: Any, y: Any) -> tuple[Any, Any]:
-        return tf.cast(x, tf.float32)[..., tf.newaxis] * (1 / 255), tf.one_hot(y, classes)
+        return tf.cast(x, tf.float32)[..., tf.newaxis] * (1 / 255), tf.one_hot(y, outputs)
 
     signature = (
         tf.TensorSpec((None, None, *images.x.shape[1:]), tf.uint8),
@@ -188,6 +206,7 @@ def _batches(
     )
     return (
         tf.data.Dataset.from_generator(chunks, output_signature=signature)
+        .prefetch(1)
         .unbatch()
         .map(prepare)
         .prefetch(8)

@@ -17,22 +17,28 @@ class Recipe:
     Attributes:
         epochs: passes over the training images.
         learning_rate: Adam's; with the one-cycle schedule, its peak.
-        schedule: "constant", or "one-cycle": a quarter of all steps up, then linear to nought.
+        schedule: "constant"; "one-cycle": a quarter of all steps up, then linear to nought; or
+            "cosine": a twentieth of all steps up, then a half cosine to nought.
         beta_2: Adam's decay of squared gradients.
+        weight_decay: AdamW's, apart from the gradient.
         label_smoothing: how much of each one-hot label is spread over all classes.
         patience: epochs without a lower validation loss before training stops (never before
             its minimum of steps) and the best weights are taken; None runs to the end and takes
             the last.
         batch_size: images a step.
+        augmentation: whether each epoch sees the digits anew as `data/augmentation.py` distorts
+            them, and what is no digit besides, for which the network has one more output.
     """
 
     epochs: int
     learning_rate: float
     schedule: str = "constant"
     beta_2: float = 0.999
+    weight_decay: float = 0.0
     label_smoothing: float = 0.0
     patience: int | None = None
     batch_size: int = 128
+    augmentation: bool = False
 
 
 RECIPES = {
@@ -40,6 +46,14 @@ RECIPES = {
     "lenet5": Recipe(epochs=15, learning_rate=1e-3, patience=4),
     "fast": Recipe(
         epochs=2, learning_rate=6e-3, schedule="one-cycle", beta_2=0.99, label_smoothing=0.05
+    ),
+    "reader": Recipe(
+        epochs=24,
+        learning_rate=4e-3,
+        schedule="cosine",
+        weight_decay=0.02,
+        label_smoothing=0.05,
+        augmentation=True,
     ),
 }
 OWN_NETWORK = "own"

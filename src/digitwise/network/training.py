@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from digitwise.bundle import FORMAT_VERSION, KERAS_FILE, ONNX_FILE, RECORD_FILE, Bundle, open_bundle
+from digitwise.data.augmentation import non_digits
 from digitwise.data.formats import LabeledImages
 from digitwise.data.loading import SAMPLE_NOTICE, Dataset, load_dataset, with_test_set
-from digitwise.data.preprocessing import preprocess, split
+from digitwise.data.preprocessing import add_channel, normalize, preprocess, split
 from digitwise.errors import DigitwiseError, MissingClassWarning
 from digitwise.messages import say
 from digitwise.network.evaluation import calibrate, score
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 MINIMUM_STEPS = 300
 _AGREEMENT_IMAGES = 1000
+_PASSING = 0.997  # of validation digits
 
 
 def train(
@@ -191,9 +193,10 @@ def _declare(settings: TrainingSettings, data: Dataset, own: Any = None) -> "ker
 
     assert data.train is not None
     shape = (*data.train.x.shape[1:], 1)
+    outputs = len(data.classes) + settings.recipe.augmentation
     if own is None and settings.network is None:
         keras.utils.set_random_seed(settings.seed)
-        return build_model(settings.architecture, len(data.classes), shape)
+        return build_model(settings.architecture, outputs, shape)
     if own is None:
         try:
             return keras.Sequential.from_config(settings.network)
@@ -207,10 +210,10 @@ def _declare(settings: TrainingSettings, data: Dataset, own: Any = None) -> "ker
     keras.utils.set_random_seed(settings.seed)
     if not own.built:
         own.build((None, *shape))
-    if own.input_shape[1:] != shape or own.output_shape[1:] != (len(data.classes),):
+    if own.input_shape[1:] != shape or own.output_shape[1:] != (outputs,):
         raise DigitwiseError(
             f"the network takes {own.input_shape[1:]} and gives {own.output_shape[1:]}; the data "
-            f"needs {shape} and {(len(data.classes),)}"
+            f"needs {shape} and {(outputs,)}"
         )
     given = keras.ops.convert_to_numpy(own(np.zeros((1, *shape), np.float32)))
     if not (np.allclose(given.sum(axis=1), 1, atol=1e-3) and (given >= 0).all()):
@@ -286,6 +289,7 @@ def _leave_bundle(
             "architecture": {
                 "name": settings.architecture,
                 "parameters": final.count_params(),
+                "outputs": final.output_shape[-1],
             },
             "settings": settings.to_dict(),
             "dataset": {
@@ -300,11 +304,14 @@ def _leave_bundle(
             },
             "notice": SAMPLE_NOTICE if data.is_sample else None,
             "calibration": {"temperature": 1.0, "fitted_on": None},
+            "rejection": None,
             "seconds": round(seconds, 3),
             "packages": _packages(),
         }
         unfinished = Bundle(folder, record)
         record["calibration"], record["validation"] = _validate(unfinished, validation)
+        if settings.recipe.augmentation:
+            record["rejection"] = _rejection(unfinished, validation, settings.seed)
         tested = score(unfinished, data.test, data.name, data.source)
         record["test"] = tested.summary()
         write_json(folder / RECORD_FILE, record)
@@ -321,6 +328,24 @@ def _validate(
     calibrated = Bundle(bundle.path, {**bundle.record, "calibration": calibration})
     bundle.record["calibration"] = calibration
     return calibration, score(calibrated, validation, "validation", "").summary()
+
+
+def _rejection(bundle: Bundle, validation: LabeledImages, seed: int) -> dict[str, float]:
+    """Sets above which probability of being no digit a picture is none.
+
+    As many validation digits pass as `_PASSING` says; the shares of made-up non-digits are told.
+    """
+    random = np.random.default_rng([seed, 0])
+    made_up = non_digits(validation.x, len(validation.y), random)
+    of_digits, of_others = (
+        bundle.outputs(normalize(add_channel(x)))[:, -1] for x in (validation.x, made_up)
+    )
+    threshold = max(0.02, min(0.5, float(np.quantile(of_digits, _PASSING))))
+    return {
+        "threshold": round(threshold, 4),
+        "digits_passing": float((of_digits <= threshold).mean()),
+        "non_digits_passing": float((of_others <= threshold).mean()),
+    }
 
 
 def _packages() -> dict[str, str]:

@@ -1,0 +1,363 @@
+"""What other hands, pens and cameras make of MNIST's digits: for the reader's training.
+
+Everything is made from MNIST's own training images, from strokes drawn at random, and from the
+letters of OpenCV's Hershey fonts; no other labelled digits are used.
+"""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from jaxtyping import Integer, UInt8
+
+from digitwise.data.normalization import SIDE, fit_to_mnist
+
+NON_DIGIT_SHARE = 1 / 8  # of a reader's training images
+_LETTERS = "ACEFHKLMNPRTUVWXacdehkmnpruvwx@#%?!*=+~"  # none that a digit is written like
+_HERSHEY = (
+    cv2.FONT_HERSHEY_SIMPLEX,
+    cv2.FONT_HERSHEY_DUPLEX,
+    cv2.FONT_HERSHEY_COMPLEX,
+    cv2.FONT_HERSHEY_SCRIPT_SIMPLEX,
+    cv2.FONT_HERSHEY_SCRIPT_COMPLEX,
+)
+Image = UInt8[np.ndarray, "28 28"]
+Random = np.random.Generator
+
+
+def augment(
+    x: UInt8[np.ndarray, "n 28 28"],
+    y: Integer[np.ndarray, " n"],
+    classes: int,
+    random: Random,
+) -> tuple[UInt8[np.ndarray, "n 28 28"], UInt8[np.ndarray, " n"]]:
+    """Distorts digits anew, and turns an eighth of them into what is no digit.
+
+    Args:
+        x: MNIST-like images, ink bright.
+        y: their labels; 1 and 7 get the flag, foot and bar that MNIST's writers seldom gave them.
+        classes: how many classes of digits there are; what is no digit is labelled `classes`.
+        random: decides everything.
+
+    Returns:
+        As many images and labels.
+    """
+    images, labels = np.empty_like(x), y.astype(np.uint8)
+    others = random.random(len(x)) < NON_DIGIT_SHARE
+    for index in range(len(x)):
+        if others[index]:
+            images[index] = _non_digit(x, index, random)
+            labels[index] = classes
+        else:
+            images[index] = distort(_europeanize(x[index], int(y[index]), random), random)
+    return images, labels
+
+
+def non_digits(
+    x: UInt8[np.ndarray, "n 28 28"], count: int, random: Random
+) -> UInt8[np.ndarray, "count 28 28"]:
+    """Makes pictures of what is no digit: joined digits, pieces, letters, scribbles, shapes.
+
+    Args:
+        x: digits to make some of them from.
+        count: how many to make.
+        random: decides everything.
+    """
+    chosen = random.integers(0, len(x), count)
+    return np.stack([_non_digit(x, int(index), random) for index in chosen])
+
+
+# Digits
+
+
+def distort(image: Image, random: Random) -> Image:
+    """Writes a digit with another hand and pen: affine, elastic, stroke weight, blur."""
+    image = _warp(image, random)
+    draw = random.random()
+    if draw < 0.20:
+        image = cv2.dilate(image, _kernel(random))
+    elif draw < 0.34:
+        image = cv2.erode(image, np.ones((2, 2), np.uint8))
+    draw = random.random()
+    if draw < 0.12:
+        image = cv2.GaussianBlur(image, (3, 3), random.uniform(0.4, 1.0))
+    elif draw < 0.30:
+        image = _coarsen(image, random)
+    if random.random() < 0.05:
+        image = _with_neighbor(image, random)
+    if random.random() < 0.08:
+        image = _dim(image, random)
+    return image
+
+
+def _warp(image: Image, random: Random) -> Image:
+    """Turns, scales, shears and shifts; one in four is bent elastically besides.
+
+    The elastic bending is that of Simard, Steinkraus and Platt (2003), with a coarse field.
+    """
+    angle = np.deg2rad(random.uniform(-15, 15))
+    scale_x, scale_y = random.uniform(0.8, 1.15, 2)
+    if random.random() < 0.2:
+        scale_x *= random.uniform(0.7, 1.3)  # narrow and wide hands, and boxes that were stretched
+    shear = random.uniform(-0.3, 0.3)
+    cosine, sine = np.cos(angle), np.sin(angle)
+    turned = np.array([[cosine, -sine], [sine, cosine]]) @ np.array([[1, shear], [0, 1]])
+    matrix = turned @ np.diag([scale_x, scale_y])
+    middle = np.array([SIDE / 2, SIDE / 2])
+    shift = middle - matrix @ middle + random.uniform(-2, 2, 2)
+    affine = np.column_stack([matrix, shift])
+    if random.random() >= 0.25:
+        return cv2.warpAffine(image, affine, (SIDE, SIDE), flags=cv2.INTER_LINEAR)
+    field = random.normal(0, random.uniform(0.4, 1.0), (5, 5, 2)).astype(np.float32)
+    bend = cv2.resize(field, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+    inverse = cv2.invertAffineTransform(affine)
+    columns, rows = np.meshgrid(np.arange(SIDE), np.arange(SIDE))
+    map_x = inverse[0, 0] * columns + inverse[0, 1] * rows + inverse[0, 2] + bend[..., 0]
+    map_y = inverse[1, 0] * columns + inverse[1, 1] * rows + inverse[1, 2] + bend[..., 1]
+    return cv2.remap(
+        image, map_x.astype(np.float32), map_y.astype(np.float32), interpolation=cv2.INTER_LINEAR
+    )
+
+
+def _kernel(random: Random) -> UInt8[np.ndarray, "k k"]:
+    """Chooses what a stroke is thickened with."""
+    if random.random() < 0.5:
+        return np.ones((2, 2), np.uint8)
+    return cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+
+
+def _coarsen(image: Image, random: Random) -> Image:
+    """Takes a picture from farther away: small, then enlarged again."""
+    side = int(random.integers(7, 17))
+    small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+    return cv2.resize(small, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+
+
+def _with_neighbor(image: Image, random: Random) -> Image:
+    """Leaves a bit of a neighboring stroke at the edge."""
+    left, right = _ink_columns(image)
+    side = left - 1 if random.random() < 0.5 else right + 1
+    top, length = random.integers(3, 18), random.integers(3, 9)
+    ends = (int(side), int(top)), (int(side + random.integers(-2, 3)), int(top + length))
+    return cv2.line(image.copy(), *ends, int(random.integers(120, 256)), 1, cv2.LINE_AA)
+
+
+def _dim(image: Image, random: Random) -> Image:
+    """Fades the ink, unevenly, with some noise."""
+    faded = image * random.uniform(0.55, 0.95)
+    noise = random.normal(0, random.uniform(3, 14), image.shape) * (image > 0)
+    return np.clip(faded + noise, 0, 255).astype(np.uint8)
+
+
+def _europeanize(image: Image, label: int, random: Random) -> Image:
+    """Gives some 1s a flag and a foot, and some 7s a bar."""
+    if label == 1 and random.random() < 0.35:
+        return _with_flag_and_foot(image, random)
+    if label == 7 and random.random() < 0.25:
+        return _with_bar(image, random)
+    return image
+
+
+def _with_flag_and_foot(image: Image, random: Random) -> Image:
+    """Draws a flag from the top of a 1 down to the left, a foot below it, or both."""
+    rows = np.flatnonzero((image > 80).any(axis=1))
+    if len(rows) < 12:
+        return image
+    canvas = np.zeros((44, 60), np.uint8)
+    canvas[8:36, 16:44] = image
+    top, bottom = rows[0] + 8, rows[-1] + 8
+    top_x = 16 + float(np.flatnonzero(image[rows[0]] > 80).mean())
+    bottom_x = 16 + float(np.flatnonzero(image[rows[-1]] > 80).mean())
+    height = bottom - top
+    thickness = _stroke(image, random)
+    kind = random.random()
+    if kind < 0.85:
+        reach = height * random.uniform(0.2, 0.5)
+        drop = reach * random.uniform(0.5, 1.3)  # flatter, it would be a 7
+        _line(canvas, (top_x, top + 1), (top_x - reach, top + 1 + drop), thickness)
+    if kind > 0.45:
+        half = height * random.uniform(0.15, 0.42)
+        tilt = random.uniform(-1.5, 1.5)
+        left, right = bottom_x - half, bottom_x + half * random.uniform(0.7, 1.2)
+        _line(canvas, (left, bottom + tilt), (right, bottom - tilt), thickness)
+    return fit_to_mnist(canvas)
+
+
+def _with_bar(image: Image, random: Random) -> Image:
+    """Draws a bar across the stem of a 7."""
+    rows = np.flatnonzero((image > 80).any(axis=1))
+    if len(rows) < 12:
+        return image
+    row = int(rows[0] + len(rows) * random.uniform(0.42, 0.65))
+    ink = np.flatnonzero(image[row] > 80)
+    if not len(ink):
+        return image
+    half, tilt = random.uniform(3, 6), random.uniform(-1.5, 1.5)
+    middle = float(ink.mean())
+    canvas = image.copy()
+    _line(canvas, (middle - half, row + tilt), (middle + half, row - tilt), _stroke(image, random))
+    return canvas
+
+
+def _stroke(image: Image, random: Random) -> int:
+    """Guesses how thick a digit's strokes are, in pixels."""
+    ink = image > 100
+    outline = cv2.morphologyEx(ink.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+    width = 2 * ink.sum() / max(1, int(outline.sum()))
+    return int(np.clip(round(width * 1.6 + random.uniform(-0.5, 0.5)), 1, 4))
+
+
+def _line(
+    canvas: UInt8[np.ndarray, "h w"],
+    start: tuple[float, float],
+    end: tuple[float, float],
+    thickness: int,
+) -> None:
+    """Draws a stroke onto a canvas, between pixels."""
+    points = [(round(float(x) * 16), round(float(y) * 16)) for x, y in (start, end)]
+    cv2.line(canvas, points[0], points[1], 255, thickness, cv2.LINE_AA, shift=4)
+
+
+def _ink_columns(image: Image) -> tuple[int, int]:
+    """Finds the first and the last column with ink."""
+    columns = np.flatnonzero((image > 60).any(axis=0))
+    return (int(columns[0]), int(columns[-1])) if len(columns) else (0, SIDE - 1)
+
+
+# What is no digit
+
+
+def _non_digit(x: UInt8[np.ndarray, "n 28 28"], index: int, random: Random) -> Image:
+    """Makes one picture of what is no digit."""
+    kind = random.random()
+    if kind < 0.40:
+        return distort(_joined(x, index, random), random)
+    if kind < 0.62:
+        return distort(_letter(random), random)
+    if kind < 0.80:
+        return distort(_scribble(random), random)
+    return _shape(random)
+
+
+def _joined(x: UInt8[np.ndarray, "n 28 28"], index: int, random: Random) -> Image:
+    """Writes two or three digits together in one box."""
+    count = 2 if random.random() < 0.8 else 3
+    canvas = np.zeros((40, 96), np.uint8)
+    at = 4
+    for image in x[[index, *random.integers(0, len(x), count - 1)]]:
+        left, right = _ink_columns(image)
+        crop = image[:, left : right + 1]
+        top = 6 + int(random.integers(-3, 4))
+        region = canvas[top : top + SIDE, at : at + crop.shape[1]]
+        np.maximum(region, crop[:, : region.shape[1]], out=region)
+        at += crop.shape[1] + int(random.integers(-3, 4))
+        at = max(4, at)
+    return fit_to_mnist(canvas)
+
+
+def _letter(random: Random) -> Image:
+    """Writes a letter or a sign that no digit looks like."""
+    canvas = np.zeros((96, 96), np.uint8)
+    letter = _LETTERS[random.integers(len(_LETTERS))]
+    font = _HERSHEY[random.integers(len(_HERSHEY))]
+    thickness = int(random.integers(3, 10))
+    cv2.putText(canvas, letter, (20, 66), font, 2.0, 255, thickness, cv2.LINE_AA)
+    return fit_to_mnist(canvas)
+
+
+def _scribble(random: Random) -> Image:
+    """Draws a line that crosses itself at random."""
+    points = int(random.integers(5, 14))
+    corners = random.uniform(12, 84, (points, 2))
+    if random.random() < 0.5:
+        fine = np.linspace(0, points - 1, points * 8)
+        smooth = np.column_stack(
+            [np.interp(fine, np.arange(points), corners[:, axis]) for axis in range(2)]
+        )
+        window = np.ones(9) / 9
+        corners = np.column_stack(
+            [np.convolve(smooth[:, axis], window, "valid") for axis in (0, 1)]
+        )
+    canvas = np.zeros((96, 96), np.uint8)
+    outline = np.round(corners).astype(np.int32)
+    cv2.polylines(canvas, [outline], False, 255, int(random.integers(3, 10)), cv2.LINE_AA)
+    return fit_to_mnist(canvas)
+
+
+def _shape(random: Random) -> Image:
+    """Draws a blob, a textured patch, a frame, a lying stroke, a grid or a face."""
+    drawers: tuple[Callable[[UInt8[np.ndarray, "96 96"], Random], None], ...] = (
+        _draw_blob,
+        _draw_texture,
+        _draw_texture,
+        _draw_frame,
+        _draw_lying_stroke,
+        _draw_grid,
+        _draw_face,
+    )
+    canvas = np.zeros((96, 96), np.uint8)
+    drawers[random.integers(len(drawers))](canvas, random)
+    if random.random() < 0.5:
+        return fit_to_mnist(canvas)
+    return cv2.resize(canvas, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+
+
+def _draw_blob(canvas: UInt8[np.ndarray, "96 96"], random: Random) -> None:
+    """Fills a rough polygon or an ellipse."""
+    angles = np.sort(random.uniform(0, 2 * np.pi, int(random.integers(4, 12))))
+    radii = random.uniform(14, 44, len(angles))
+    corners = 48 + np.column_stack([np.cos(angles), np.sin(angles)]) * radii[:, np.newaxis]
+    cv2.fillPoly(canvas, [np.round(corners).astype(np.int32)], int(random.integers(90, 256)))
+
+
+def _draw_texture(canvas: UInt8[np.ndarray, "96 96"], random: Random) -> None:
+    """Fills a box or a blob with stripes and cloudy grey."""
+    _draw_blob(canvas, random)
+    if random.random() < 0.7:
+        x, y = random.integers(4, 30, 2)
+        width, height = random.integers(26, 62, 2)
+        cv2.rectangle(canvas, (int(x), int(y)), (int(x + width), int(y + height)), 255, -1)
+    if random.random() < 0.5:
+        canvas[:] = np.maximum(canvas, canvas[:, ::-1])
+    cells = int(random.integers(3, 16))
+    cloud = cv2.resize(random.uniform(0.15, 1, (cells, cells)), (96, 96))
+    canvas[:] = (canvas * cloud).astype(np.uint8)
+
+
+def _draw_frame(canvas: UInt8[np.ndarray, "96 96"], random: Random) -> None:
+    """Draws a box or a circle with something across it."""
+    thickness = int(random.integers(2, 9))
+    x, y = (int(value) for value in random.integers(8, 24, 2))
+    right, bottom = (int(value) for value in random.integers(60, 90, 2))
+    cv2.rectangle(canvas, (x, y), (right, bottom), 255, thickness)
+    cv2.line(canvas, (x, y), (right, bottom), 255, thickness, cv2.LINE_AA)
+    if random.random() < 0.5:
+        cv2.line(canvas, (right, y), (x, bottom), 255, thickness, cv2.LINE_AA)
+
+
+def _draw_lying_stroke(canvas: UInt8[np.ndarray, "96 96"], random: Random) -> None:
+    """Draws one or two strokes that lie rather than stand."""
+    for _ in range(int(random.integers(1, 3))):
+        start, end = random.integers(8, 30), random.integers(60, 88)
+        row, slope = random.integers(36, 60), random.integers(-14, 15)
+        ends = (int(start), int(row - slope)), (int(end), int(row + slope))
+        cv2.line(canvas, *ends, 255, int(random.integers(3, 14)), cv2.LINE_AA)
+
+
+def _draw_grid(canvas: UInt8[np.ndarray, "96 96"], random: Random) -> None:
+    """Draws crossing lines."""
+    thickness = int(random.integers(2, 7))
+    for at in range(int(random.integers(4, 20)), 96, int(random.integers(14, 34))):
+        cv2.line(canvas, (at, 6), (at, 90), 255, thickness)
+        if random.random() < 0.8:
+            cv2.line(canvas, (6, at), (90, at), 255, thickness)
+
+
+def _draw_face(canvas: UInt8[np.ndarray, "96 96"], random: Random) -> None:
+    """Draws a smiley."""
+    thickness = int(random.integers(3, 7))
+    cv2.circle(canvas, (48, 48), int(random.integers(30, 42)), 255, thickness, cv2.LINE_AA)
+    for x in (36, 60):
+        cv2.circle(canvas, (x, 38), int(random.integers(2, 6)), 255, -1, cv2.LINE_AA)
+    bend = int(random.integers(0, 2)) * 180
+    cv2.ellipse(canvas, (48, 56), (16, 10), bend, 20, 160, 255, thickness, cv2.LINE_AA)

@@ -1,0 +1,1 @@
+"""Your own pictures: from an image file to digits. No Keras here."""

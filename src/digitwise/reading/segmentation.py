@@ -1,0 +1,326 @@
+"""Pixels → ink → connected pieces of it, with what helps to put them in lines."""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float32, UInt8
+
+_SMALL_SIDE = 220  # pixels of the shorter side on which the paper is estimated
+_STROKE = 0.1  # of the shorter side: wider than most strokes
+_PAPER_WINDOW = 0.33  # of the shorter side: wider than any stroke
+_NEAR_WINDOW = 0.17  # of the shorter side: in which a stroke is the lesser part
+_NO_SHADOW = 0.5  # darkness that no shadow has
+_LEAST_CONTRAST = 0.07  # of the paper's brightness
+_NOISE_FACTOR = 5.0
+_MOST_PIECES = 3000
+
+
+@dataclass(frozen=True)
+class Ink:
+    """Where a page is written on.
+
+    Attributes:
+        strength: how much each pixel is ink, 0 to 255.
+        mask: which pixels are.
+    """
+
+    strength: UInt8[np.ndarray, "h w"]
+    mask: Bool[np.ndarray, "h w"]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some connected ink.
+
+    Attributes:
+        x: of its box's left side, in pixels.
+        y: of its box's upper side.
+        ink: its strength in the box, 0 where the ink is another's.
+    """
+
+    x: int
+    y: int
+    ink: UInt8[np.ndarray, "h w"]
+
+    @property
+    def width(self) -> int:
+        """Of the box, in pixels."""
+        return int(self.ink.shape[1])
+
+    @property
+    def height(self) -> int:
+        """Of the box, in pixels."""
+        return int(self.ink.shape[0])
+
+    @property
+    def right(self) -> int:
+        """The first column after the box."""
+        return self.x + self.width
+
+    @property
+    def bottom(self) -> int:
+        """The first row after the box."""
+        return self.y + self.height
+
+    @property
+    def center(self) -> tuple[float, float]:
+        """The middle of the box."""
+        return self.x + self.width / 2, self.y + self.height / 2
+
+
+def find_ink(pixels: UInt8[np.ndarray, "h w 3"]) -> Ink:
+    """Tells ink from paper, dark on light or light on dark, under uneven light.
+
+    Ink is what differs from the paper around it, relative to the light that falls there, in
+    whichever channel differs most. The threshold is Otsu's (1979), over what rises above the noise.
+    """
+    contrast = _contrast(pixels)
+    noise = 1.4826 * float(np.median(np.abs(contrast - np.median(contrast)))) + 1e-4
+    floor = max(_LEAST_CONTRAST, _NOISE_FACTOR * noise)
+    candidates = contrast[contrast > floor * 0.6]
+    if candidates.size < 8 or float(candidates.max()) < floor:
+        return Ink(np.zeros(contrast.shape, np.uint8), np.zeros(contrast.shape, bool))
+    level = float(np.quantile(candidates, 0.98))
+    threshold = max(floor, 0.9 * _otsu(candidates), 0.3 * level)
+    strength = np.clip(contrast * (255 / level), 0, 255).astype(np.uint8)
+    return Ink(strength, _hysteresis(contrast, 0.62 * threshold, threshold))
+
+
+def _contrast(pixels: UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "h w"]:
+    """Measures how much darker each pixel is than its paper, from 0 to 1.
+
+    A light-on-dark page is inverted first. The paper is estimated twice: close by, which follows
+    shadows; and at large, which sees strokes that are wide for the page, but only where they
+    are so dark that no shadow is.
+    """
+    short = min(pixels.shape[:2])
+    if short > 500:
+        pixels = cv2.GaussianBlur(pixels, (3, 3), 0.8)
+    if _is_light_on_dark(pixels):
+        pixels = 255 - pixels
+    near, wide = (_darkness(pixels, paper) for paper in _papers(pixels))
+    near -= np.median(near)
+    return np.clip(np.maximum(near, np.where(wide > _NO_SHADOW, wide, 0)), 0, 1)
+
+
+def _darkness(
+    pixels: UInt8[np.ndarray, "h w 3"], paper: UInt8[np.ndarray, "h w 3"]
+) -> Float32[np.ndarray, "h w"]:
+    """Compares each pixel with its paper, in the channel that differs most."""
+    lit = np.full(3, 8, np.uint8)  # a little light everywhere, so that black paper has no noise
+    share = cv2.divide(np.minimum(pixels, 247) + lit, np.minimum(paper, 247) + lit, scale=200)
+    return np.float32(1) - share.min(axis=2).astype(np.float32) * np.float32(1 / 200)
+
+
+def _is_light_on_dark(pixels: UInt8[np.ndarray, "h w 3"]) -> bool:
+    """Tells the polarity from what stands out of its surroundings: the darker or the lighter."""
+    small = _shrink(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), _SMALL_SIDE)
+    if min(small.shape) < 64:
+        around = np.median(np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]]))
+    else:
+        around = cv2.medianBlur(small, round(min(small.shape) * _NEAR_WINDOW) // 2 * 2 + 1)
+    difference = small.astype(np.float32) - np.float32(around)
+    difference[np.abs(difference) < 10] = 0
+    darker, lighter = (np.square(np.minimum(side, 0)).sum() for side in (difference, -difference))
+    return bool(lighter > 1.2 * darker)
+
+
+def _papers(
+    pixels: UInt8[np.ndarray, "h w 3"],
+) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w 3"]]:
+    """Estimates the paper's color under every pixel: close by, and at large."""
+    small = _shrink(pixels, _SMALL_SIDE)
+    short = min(small.shape[:2])
+    closed = cv2.morphologyEx(
+        small, cv2.MORPH_CLOSE, _disk(_STROKE * short), borderType=cv2.BORDER_REPLICATE
+    )
+    near = cv2.GaussianBlur(closed, (0, 0), max(0.5, _STROKE * short / 3))
+    window = max(3, round(short * _PAPER_WINDOW) // 2 * 2 + 1)
+    if short < 64:
+        edge = np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])
+        wide = np.broadcast_to(np.median(edge, axis=0).astype(np.uint8), small.shape)
+    else:
+        wide = cv2.medianBlur(small, window)
+    size = pixels.shape[1::-1]
+    enlarged = [
+        cv2.resize(np.ascontiguousarray(paper), size, interpolation=cv2.INTER_LINEAR)
+        for paper in (near, wide)
+    ]
+    return enlarged[0], enlarged[1]
+
+
+def _shrink(pixels: UInt8[np.ndarray, "..."], short: int) -> UInt8[np.ndarray, "..."]:
+    """Brings a page's shorter side down to some pixels."""
+    height, width = pixels.shape[:2]
+    scale = min(1.0, short / min(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+
+
+def _disk(diameter: float) -> UInt8[np.ndarray, "k k"]:
+    """Makes a round kernel of an odd diameter."""
+    side = max(3, round(diameter) // 2 * 2 + 1)
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+
+
+def _otsu(values: Float32[np.ndarray, " n"]) -> float:
+    """Parts values in two so that each part varies the least (Otsu, 1979)."""
+    counts, edges = np.histogram(values, 128)
+    middles = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)
+    above = below[-1] - below
+    sums = np.cumsum(counts * middles)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
+    return float(middles[int(np.nanargmax(between))])
+
+
+def _hysteresis(
+    values: Float32[np.ndarray, "h w"], low: float, high: float
+) -> Bool[np.ndarray, "h w"]:
+    """Keeps what lies above `low` and hangs together with something above `high`."""
+    weak = (values > low).astype(np.uint8)
+    count, labels = cv2.connectedComponents(weak, connectivity=8)
+    strong = np.zeros(count, bool)
+    strong[np.unique(labels[values > high])] = True
+    strong[0] = False
+    return strong[labels]
+
+
+def remove_rules(ink: Ink) -> Ink:
+    """Takes ruled and squared lines out of upright ink, and mends the strokes they crossed."""
+    height, width = ink.mask.shape
+    mask = ink.mask.astype(np.uint8)
+    cleaned = mask.copy()
+    for across in (True, False):
+        length = max(40, round((width if across else height) * 0.25))
+        if length >= (width if across else height):
+            continue
+        shape = (length, 1) if across else (1, length)
+        thick = (1, 3) if across else (3, 1)
+        joined = cv2.dilate(mask, np.ones(thick, np.uint8))  # a line that tilts a little
+        lines = cv2.morphologyEx(joined, cv2.MORPH_OPEN, np.ones(shape[::-1], np.uint8))
+        if not lines.any():
+            continue
+        lines = _thin_parts(lines & mask, across)
+        cleaned[lines > 0] = 0
+        mend = np.ones((7, 1) if across else (1, 7), np.uint8)
+        cleaned |= cv2.morphologyEx(cleaned, cv2.MORPH_CLOSE, mend) & mask
+    return Ink(np.where(cleaned > 0, ink.strength, 0).astype(np.uint8), cleaned > 0)
+
+
+def _thin_parts(lines: UInt8[np.ndarray, "h w"], across: bool) -> UInt8[np.ndarray, "h w"]:
+    """Keeps those long runs that are thin: a rule, not the side of a thick stroke."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(lines, connectivity=8)
+    extent = stats[:, cv2.CC_STAT_WIDTH if across else cv2.CC_STAT_HEIGHT]
+    thickness = stats[:, cv2.CC_STAT_AREA] / np.maximum(extent, 1)
+    thin = thickness <= np.maximum(6, extent / 40)
+    thin[0] = False
+    assert count == len(thin)
+    return thin[labels].astype(np.uint8)
+
+
+def find_pieces(ink: Ink) -> list[Piece]:
+    """Lists the connected pieces of ink; specks, borders and what fills the page are left out."""
+    height, width = ink.mask.shape
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+        ink.mask.astype(np.uint8), connectivity=8
+    )
+    kept = [
+        number
+        for number in range(1, count)
+        if not _is_border(stats[number], width, height, count == 2)
+    ]
+    if not kept:
+        return []
+    tallest = float(np.quantile(stats[kept, cv2.CC_STAT_HEIGHT], 0.9))
+    least = max(6.0, 0.004 * tallest * tallest)
+    kept = [number for number in kept if stats[number, cv2.CC_STAT_AREA] >= least]
+    kept = sorted(kept, key=lambda number: -int(stats[number, cv2.CC_STAT_AREA]))[:_MOST_PIECES]
+    return [_cut_out(ink, labels, stats[number], number) for number in kept]
+
+
+def _is_border(stats: np.ndarray, width: int, height: int, alone: bool) -> bool:
+    """Tells the edge of the paper, a shadow or a table from what is written."""
+    x, y, w, h = (int(value) for value in stats[:4])
+    touches = (x <= 1) + (y <= 1) + (x + w >= width - 1) + (y + h >= height - 1)
+    if alone:
+        return False
+    if touches and (w > 0.35 * width or h > 0.35 * height):
+        return True
+    if touches and min(w, h) <= 3:
+        return True
+    return touches >= 2 or w > 0.9 * width or h > 0.95 * height
+
+
+def _cut_out(ink: Ink, labels: np.ndarray, stats: np.ndarray, number: int) -> Piece:
+    """Takes one piece with the soft edge around it."""
+    height, width = labels.shape
+    x, y, w, h = (int(value) for value in stats[:4])
+    left, top = max(0, x - 1), max(0, y - 1)
+    right, bottom = min(width, x + w + 1), min(height, y + h + 1)
+    around = labels[top:bottom, left:right]
+    own = cv2.dilate((around == number).astype(np.uint8), np.ones((3, 3), np.uint8))
+    soft = np.where((own > 0) & ((around == number) | (around == 0)), 1, 0)
+    return Piece(left, top, (ink.strength[top:bottom, left:right] * soft).astype(np.uint8))
+
+
+def union(pieces: list[Piece]) -> Piece:
+    """Joins pieces into one."""
+    x, y = min(piece.x for piece in pieces), min(piece.y for piece in pieces)
+    right = max(piece.right for piece in pieces)
+    bottom = max(piece.bottom for piece in pieces)
+    field = np.zeros((bottom - y, right - x), np.uint8)
+    for piece in pieces:
+        region = field[piece.y - y : piece.bottom - y, piece.x - x : piece.right - x]
+        np.maximum(region, piece.ink, out=region)
+    return Piece(x, y, field)
+
+
+def columns_of(piece: Piece, start: int, end: int) -> Piece:
+    """Cuts a piece from one column to another, and its empty rows away."""
+    part = piece.ink[:, start:end]
+    rows = np.flatnonzero((part > 60).any(axis=1))
+    if not len(rows):
+        return Piece(piece.x + start, piece.y, part)
+    return Piece(piece.x + start, piece.y + int(rows[0]), part[rows[0] : rows[-1] + 1])
+
+
+def rotation(
+    width: int, height: int, degrees: float
+) -> tuple[Float32[np.ndarray, "2 3"], int, int]:
+    """Plans to turn a page against the clock so that all of it stays in sight.
+
+    Returns:
+        The affine map from the page to the turned page, and the turned page's width and height.
+    """
+    angle = math.radians(degrees)
+    cosine, sine = abs(math.cos(angle)), abs(math.sin(angle))
+    new_width = math.ceil(width * cosine + height * sine - 1e-6)
+    new_height = math.ceil(width * sine + height * cosine - 1e-6)
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
+    matrix[:, 2] += [(new_width - width) / 2, (new_height - height) / 2]
+    return matrix.astype(np.float32), new_width, new_height
+
+
+def turn(ink: Ink, degrees: float) -> Ink:
+    """Turns ink against the clock."""
+    if degrees % 90 == 0:
+        quarters = round(degrees / 90) % 4
+        return Ink(
+            np.ascontiguousarray(np.rot90(ink.strength, quarters)),
+            np.ascontiguousarray(np.rot90(ink.mask, quarters)),
+        )
+    height, width = ink.mask.shape
+    matrix, new_width, new_height = rotation(width, height, degrees)
+    size = (new_width, new_height)
+    strength = cv2.warpAffine(ink.strength, matrix, size, flags=cv2.INTER_LINEAR)
+    mask = cv2.warpAffine(ink.mask.astype(np.uint8) * 255, matrix, size, flags=cv2.INTER_LINEAR)
+    return Ink(strength, mask > 127)
+
+
+def turned_patch(piece: Piece, degrees: float) -> UInt8[np.ndarray, "h w"]:
+    """Turns one piece alone against the clock."""
+    return turn(Ink(piece.ink, piece.ink > 0), degrees).strength
