@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import digitwise as dw
@@ -38,6 +39,37 @@ def test_a_damaged_record_is_refused(copy: Path, text: str) -> None:
     (copy / "bundle.json").write_text(text)
     with pytest.raises(dw.DigitwiseError, match=r"bundle\.json"):
         dw.open_bundle(copy)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"classes": None},
+        {"classes": "0123456789"},
+        {"classes": ["0", "0"]},
+        {"input": {}},
+        {"input": {"shape": [28, 28, 1], "divide_by": 1}},
+        {"calibration": {"temperature": 0}},
+        {"calibration": {"temperature": "1"}},
+        {"architecture": None},
+        {"dataset": {}},
+        {"settings": {"path": 5}},
+        {"format_version": True},
+        {"format_version": "1"},
+    ],
+)
+def test_a_record_with_wrong_values_is_refused(copy: Path, change: dict) -> None:
+    record = json.loads((copy / "bundle.json").read_text())
+    (copy / "bundle.json").write_text(json.dumps({**record, **change}))
+    with pytest.raises(dw.DigitwiseError, match=r"not a bundle's record: it(s| lacks)"):
+        dw.open_bundle(copy)
+
+
+def test_a_network_of_another_bundle_is_refused(copy: Path) -> None:
+    record = json.loads((copy / "bundle.json").read_text())
+    (copy / "bundle.json").write_text(json.dumps({**record, "classes": ["0", "1", "2"]}))
+    with pytest.raises(dw.DigitwiseError, match="10 outputs for 3 classes"):
+        dw.open_bundle(copy).predict(np.zeros((1, 28, 28, 1), np.float32))
 
 
 def test_a_damaged_network_is_refused(copy: Path) -> None:

@@ -133,6 +133,8 @@ def test_the_default_run_folders_are_numbered(
         (["evaluate", "pretrained", "--data", "x"], "bundle"),
         (["datasets", "fetch", "minst"], "did you mean mnist?"),
         (["trian"], "train"),
+        (["train", "--data", ""], "an argument is empty"),
+        (["read", "nowhere.png", "--bundle", "nowhere"], "nowhere: no such bundle"),
         (["--nonsense"], "--nonsense"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

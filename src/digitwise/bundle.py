@@ -1,6 +1,7 @@
 """What training leaves and everything else opens: the only door between learning and reading."""
 
 import json
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -62,13 +63,20 @@ class Bundle:
         Raises:
             DigitwiseError: `model.onnx` is damaged.
         """
-        return open_session(self.path / ONNX_FILE)
+        session = open_session(self.path / ONNX_FILE)
+        outputs, known = _outputs(session), len(self.classes)
+        if outputs not in (known, known + 1):
+            raise DigitwiseError(
+                f"{self.path / ONNX_FILE}: has {outputs} outputs for {known} classes: the file is "
+                "another bundle's"
+            )
+        return session
 
-    def predict(self, x: Float32[np.ndarray, "n h w c"]) -> Float32[np.ndarray, "n classes"]:
+    def predict(self, x: Float[np.ndarray, "n h w c"]) -> Float32[np.ndarray, "n classes"]:
         """Tells how probable each class is for each image.
 
         Args:
-            x: images (n, height, width, channels), float32 in [0, 1], as `preprocess` makes them.
+            x: images (n, height, width, channels), float in [0, 1], as `preprocess` makes them.
 
         Returns:
             Calibrated probabilities; each row sums to 1.
@@ -79,7 +87,7 @@ class Bundle:
         digits = self.outputs(x)[:, : len(self.classes)]
         return digits / np.maximum(digits.sum(axis=1, keepdims=True), 1e-30)
 
-    def outputs(self, x: Float32[np.ndarray, "n h w c"]) -> Float32[np.ndarray, "n outputs"]:
+    def outputs(self, x: Float[np.ndarray, "n h w c"]) -> Float32[np.ndarray, "n outputs"]:
         """Gives the calibrated probability of each output.
 
         A network that was trained to tell what is none of the classes has one output more than
@@ -95,7 +103,7 @@ class Bundle:
             raise DigitwiseError(
                 f"images have the shape {x.shape[1:]}, the network takes {self.input_shape}"
             )
-        return soften(predict_raw(self.session, x), self.temperature)
+        return soften(predict_raw(self.session, x.astype(np.float32, copy=False)), self.temperature)
 
 
 def open_bundle(path: str | Path) -> Bundle:
@@ -109,25 +117,64 @@ def open_bundle(path: str | Path) -> Bundle:
         DigitwiseError: there is no bundle, it lacks a file, or its format is newer.
     """
     folder = _locate(Path(path))
+    file = folder / RECORD_FILE
     try:
-        record = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
-        version = record["format_version"]
+        record = json.loads(file.read_text(encoding="utf-8"))
     except PermissionError as error:
-        raise machine_error(f"read {folder / RECORD_FILE}", error) from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, TypeError, KeyError) as error:
-        raise DigitwiseError(f"{folder / RECORD_FILE}: not a bundle's record") from error
-    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise machine_error(f"read {file}", error) from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise DigitwiseError(f"{file}: not a bundle's record") from error
+    version = record.get("format_version") if isinstance(record, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
         raise DigitwiseError(
             f"{folder}: the bundle has format {version}, this Digitwise reads up to "
             f"{FORMAT_VERSION}: upgrade digitwise"
         )
+    fault = _fault(record)
+    if fault:
+        raise DigitwiseError(f"{file}: not a bundle's record: {fault}")
     for name in (KERAS_FILE, ONNX_FILE):
         if not (folder / name).is_file():
             raise DigitwiseError(f"{folder}: the bundle lacks {name}: train it anew")
-    for key in ("classes", "input", "architecture", "calibration", "dataset"):
-        if key not in record:
-            raise DigitwiseError(f"{folder / RECORD_FILE}: lacks '{key}'")
     return Bundle(folder, record)
+
+
+def _fault(record: Any) -> str | None:
+    """Says what is wrong with a record, None where everything that is used is there and sound."""
+    if not isinstance(record, dict):
+        return "it is no JSON object"
+    if record.get("format_version") != FORMAT_VERSION or record["format_version"] is True:
+        return "its format_version is wrong"
+    classes = record.get("classes")
+    if (
+        not isinstance(classes, list)
+        or not all(isinstance(name, str) for name in classes)
+        or len(classes) < 2
+        or len(set(classes)) < len(classes)
+    ):
+        return "its classes are no list of different names"
+    sections = {name: record.get(name) for name in ("input", "architecture", "calibration")}
+    sections |= {name: record.get(name) for name in ("dataset", "settings")}
+    for name, section in sections.items():
+        if not isinstance(section, dict):
+            return f"it lacks '{name}'"
+    shape, temperature = record["input"].get("shape"), record["calibration"].get("temperature")
+    dataset = record["dataset"]
+    sound = {
+        "input": isinstance(shape, list)
+        and len(shape) == 3
+        and all(isinstance(side, int) and side > 0 for side in shape)
+        and record["input"].get("divide_by") == 255,
+        "calibration": isinstance(temperature, int | float)
+        and not isinstance(temperature, bool)
+        and math.isfinite(temperature)
+        and temperature > 0,
+        "architecture": isinstance(record["architecture"].get("name"), str),
+        "dataset": isinstance(dataset.get("name"), str)
+        and isinstance(dataset.get("digests"), dict),
+        "settings": isinstance(record["settings"].get("path"), str | None),
+    }
+    return next((f"its '{name}' is wrong" for name, right in sound.items() if not right), None)
 
 
 def _locate(path: Path) -> Path:
@@ -157,7 +204,11 @@ def open_session(path: Path) -> "onnxruntime.InferenceSession":
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        content = path.read_bytes()
+    except OSError as error:
+        raise machine_error(f"read {path}", error) from error
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises its own kinds, none of them public
         first = str(error).splitlines()[0]
         raise DigitwiseError(f"{path}: not a network that can be run: {first}") from error

@@ -62,6 +62,7 @@ DataOption = Annotated[
         help="Your own data: a folder of IDX files, an .npz, a .csv (label first), or a folder "
         "of images per class.",
         show_default=False,
+        readable=False,  # so that a missing permission is told as such
     ),
 ]
 SampleOption = Annotated[
@@ -178,6 +179,8 @@ def evaluate(
 
     opened = open_bundle(bundle)
     if output is not None:
+        if output.exists() and not output.is_dir():
+            raise DigitwiseError(f"--output {output} is a file: name a folder")
         from digitwise.insight import figures  # refuses first where matplotlib is missing
     evaluation = evaluate_bundle(opened, dataset=dataset, path=data, allow_sample=sample)
     drawn = [] if output is None else figures.save_evaluation(evaluation, output)
@@ -302,7 +305,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         3 the machine refused; 130 interrupted.
     """
     warnings.showwarning = _show_warning
+    if sys.stdout is None:  # closed by the caller
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:
+        if "" in (sys.argv[1:] if arguments is None else arguments):
+            raise DigitwiseError("an argument is empty: leave the option out, or give it a value")
         outcome = typer.main.get_command(app).main(
             args=None if arguments is None else list(arguments),
             prog_name="digitwise",
@@ -313,10 +320,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"digitwise: {_one_line(str(error))}")
         return error.exit_status
     except typer.BadParameter.__mro__[2] as error:  # the base of every usage error
-        say(f"digitwise: {_one_line(error.format_message())} (see digitwise --help)")
+        message = _one_line(error.format_message())
+        if message:  # empty where the help was asked for by giving nothing
+            say(f"digitwise: {message} (see digitwise --help)")
         return DigitwiseError.exit_status
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (BrokenPipeError, SystemExit):  # the reader of a pipe left; Typer exits by itself
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except OSError as error:
         refused = machine_error(f"go on with {error.filename or 'the work'}", error)
@@ -325,7 +334,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         outcome = INTERRUPTED
     if outcome == INTERRUPTED:  # Typer answers Ctrl-C with it, too
-        say("digitwise: interrupted; a training goes on with: digitwise train --resume RUN")
+        say("digitwise: interrupted")
     return outcome if isinstance(outcome, int) else 0
 
 

@@ -32,6 +32,10 @@ class MachineError(DigitwiseError):
         self.reason = reason
 
 
+class TakenError(DigitwiseError):
+    """A folder's name was taken meanwhile by another process."""
+
+
 class SampleDataWarning(UserWarning):
     """The data is the built-in sample of MNIST, so that figures are the sample's."""
 

@@ -1,6 +1,7 @@
 """Files and folders that are there whole or not at all."""
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from digitwise.errors import MachineError, machine_error
+from digitwise.errors import MachineError, TakenError, machine_error
 
 _UNFINISHED = ".unfinished-"
 
@@ -77,7 +78,12 @@ def folder_whole(path: Path) -> Iterator[Path]:
             if file.is_file():
                 with file.open("rb") as written:
                     os.fsync(written.fileno())
-        temporary.rename(path)
+        try:
+            temporary.rename(path)
+        except OSError as error:
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise TakenError(f"{path} exists: another process made it") from error
+            raise
         _sync_folder(path.parent)
     except MachineError as error:  # a file inside: it is the folder that the caller knows
         raise MachineError(f"write {path}", error.reason) from error

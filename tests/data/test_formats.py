@@ -55,6 +55,21 @@ def test_npz_is_read_with_both_pairs_or_the_test_pair_alone(tmp_path: Path, digi
     assert (read.test.x == x[:5]).all()
 
 
+def test_csv_from_a_spreadsheet_is_read(tmp_path: Path, digits: Digits) -> None:
+    text = _csv(digits[0][:3], digits[1][:3])
+    quoted = "\r\n".join(",".join(f'"{v}"' for v in line.split(",")) for line in text.splitlines())
+    (tmp_path / "quoted.csv").write_text("\ufeff" + quoted)
+    assert (read_path(tmp_path / "quoted.csv").train.x == digits[0][:3]).all()
+
+
+def test_sixteen_bit_images_keep_their_grey_values(tmp_path: Path, digits: Digits) -> None:
+    for number, digit in enumerate(digits[0][:2]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        Image.fromarray(digit.astype(np.uint16) * 257).save(folder / "a.png")
+    assert (read_path(tmp_path).train.x == digits[0][:2]).all()
+
+
 @pytest.mark.parametrize(
     "header", ["", "label," + ",".join(f"pixel{i}" for i in range(784)) + "\n"]
 )
@@ -143,8 +158,9 @@ IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
         (lambda content: content + b"x", "longer than its header says"),
         (lambda content: b"\x00\x00\x0d\x03" + content[4:], "begins with 00000d03"),
         (lambda content: b"", "begins with nothing"),
+        (lambda content: content[:4] + b"\xff" * 12 + content[16:], "cut short: 15680 of"),
     ],
-    ids=["truncated", "truncated-header", "over-long", "wrong-magic", "empty"],
+    ids=["truncated", "truncated-header", "over-long", "wrong-magic", "empty", "lying"],
 )
 def test_a_damaged_idx_file_is_named(tmp_path: Path, digits: Digits, change, words: str) -> None:
     content = b"".join(idx_bytes(digits[0][:20]))
@@ -289,6 +305,8 @@ def _csv(x: np.ndarray, y: np.ndarray) -> str:
         (lambda rows: ["-1" + rows[0][1:], *rows[1:]], "line 1, column 1: the label -1"),
         (lambda rows: [rows[0][:-1] + "99999", *rows[1:]], "line 1, column 785: the pixel"),
         (lambda rows: ["1,2,3"] * 3, "a square image"),
+        (lambda rows: [row.replace(",", ";") for row in rows], "parted by semicolons: use commas"),
+        (lambda rows: ["9" * 5000 + rows[0][1:], *rows[1:]], "column 1: the label 9999"),
         (lambda rows: [], "no rows"),
     ],
     ids=[
@@ -299,6 +317,8 @@ def _csv(x: np.ndarray, y: np.ndarray) -> str:
         "label-negative",
         "huge",
         "no-square",
+        "semicolons",
+        "endless",
         "empty",
     ],
 )

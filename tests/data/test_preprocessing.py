@@ -38,6 +38,7 @@ def test_subtracting_the_training_mean_centers_the_training_images(digits: Digit
         lambda: dw.one_hot(np.array([10])),
         lambda: dw.preprocess(np.zeros((2, 28, 28), np.uint8), np.arange(3)),
         lambda: dw.split(np.arange(4), 4),
+        lambda: dw.normalize(np.full((1, 2, 2, 1), 0.5)),
     ],
 )
 def test_bad_values_are_refused(call) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 import digitwise as dw
 from digitwise.cli import main
+from digitwise.network.runs import Run
 
 PATIENCE = 120  # seconds; only a hang takes so long
 
@@ -103,7 +104,8 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(small: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, messages = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    assert "--resume" in messages.splitlines()[-1]
+    assert f"--resume {run}" in messages
+    assert messages.splitlines()[-1] == "digitwise: interrupted"
     assert "Traceback" not in messages
 
 
@@ -135,6 +137,14 @@ dw.train(mine, path={str(small)!r}, epochs=EPOCHS, minimum_steps=1, output=OUTPU
     ours, theirs = _checkpoint(run), _checkpoint(Path("unbroken"))
     for name in theirs:
         assert (ours[name] == theirs[name]).all(), name
+
+
+def test_a_run_that_is_being_trained_cannot_be_resumed(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Run(finished).locked():
+        assert main(["train", "--resume", str(finished)]) == 2
+    assert "another process is training this run" in capsys.readouterr().err
 
 
 def test_a_finished_run_is_answered_at_once(
@@ -180,6 +190,12 @@ def test_changed_data_and_damaged_checkpoints_are_refused(
     (finished / "settings.json").write_text(json.dumps(settings))
     assert main(["train", "--resume", str(finished)]) == 2
     assert "the data has changed" in capsys.readouterr().err
+
+    for name, value in (("epochs", "12"), ("precision", "float99"), ("seed", -1), ("path", 5)):
+        changed = json.dumps({**settings, name: value})
+        (finished / "settings.json").write_text(changed)
+        assert main(["train", "--resume", str(finished)]) == 2
+        assert name in capsys.readouterr().err
 
     (finished / "settings.json").write_text("{}")
     assert main(["train", "--resume", str(finished)]) == 2

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import digitwise as dw
+from digitwise.network import training
 from digitwise.network.backend import keras
 from digitwise.network.checkpoints import read_latest
 from digitwise.network.runs import Run
@@ -106,8 +107,10 @@ def test_a_network_of_ones_own_is_trained_in_place(small: Path) -> None:
             "cannot be saved",
         ),
         (lambda: 3, "not int"),
+        (lambda: None, "not NoneType"),
+        (keras.Sequential, "no layers"),
     ],
-    ids=["logits", "classes", "size", "lambda", "no-network"],
+    ids=["logits", "classes", "size", "lambda", "no-network", "none", "empty"],
 )
 def test_a_network_that_does_not_fit_is_refused_before_training(
     small: Path, network, words: str
@@ -213,3 +216,51 @@ def test_a_full_disk_is_the_machines_refusal_and_leaves_nothing(
     with full_disk(), pytest.raises(dw.MachineError, match="cannot write run"):
         dw.train("fast", path=small, output="run")
     assert not list(Path.cwd().iterdir())
+
+
+def test_a_network_that_was_compiled_and_trained_before_is_trained_afresh(small: Path) -> None:
+    model = dw.build_model("fast")
+    model.compile("sgd", "mse")
+    model.fit(np.zeros((2, 28, 28, 1)), np.eye(10)[:2], verbose=0)
+    dw.train(model, path=small, minimum_steps=20, epochs=1, output="first")
+    before = model.get_weights()
+    dw.train(model, path=small, minimum_steps=20, epochs=1, output="second")
+    assert any((x != y).any() for x, y in zip(before, model.get_weights(), strict=True))
+    first, second = (read_latest(Run(Path(name)).checkpoints) for name in ("first", "second"))
+    assert first.optimizer[0] == second.optimizer[0]  # the steps that were counted
+
+
+def test_random_augmentation_layers_train_and_stay_out_of_the_bundle(small: Path) -> None:
+    mine = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.RandomRotation(0.05),
+            layers.Flatten(),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
+    bundle = dw.train(mine, path=small, epochs=1, minimum_steps=10, output="run")
+    kept = keras.models.load_model(bundle.path / "model.keras")
+    assert [type(layer).__name__ for layer in kept.layers] == ["Flatten", "Dense"]
+
+
+def test_numpys_whole_numbers_are_taken(small: Path) -> None:
+    bundle = dw.train(
+        "tutorial", path=small, epochs=np.int64(1), seed=np.int32(2), minimum_steps=1, output="run"
+    )
+    assert bundle.record["settings"]["seed"] == 2
+
+
+def test_two_trainings_that_choose_one_default_name_both_find_a_place(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = training._open_run
+
+    def overtaken(run: Run, *others: object) -> None:
+        (run.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        monkeypatch.setattr(training, "_open_run", planned)
+        planned(run, *others)
+
+    monkeypatch.setattr(training, "_open_run", overtaken)
+    bundle = dw.train("tutorial", path=small, epochs=1, minimum_steps=1)
+    assert bundle.path == Path("runs/small-tutorial-2/bundle")

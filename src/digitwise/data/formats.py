@@ -25,6 +25,7 @@ from digitwise.errors import DigitwiseError, machine_error
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 _UNSIGNED_BYTE = 0x08
 _LARGEST_IMAGE = 100_000_000  # pixels
+_PIECE = 32 * 2**20  # bytes read at a time
 
 
 class LabeledImages(NamedTuple):
@@ -91,6 +92,8 @@ def _read_any(path: Path) -> Contents:
         raise DigitwiseError(f"{path}: no such file or folder")
     if path.is_dir():
         return _read_folder(path)
+    if not path.is_file():
+        raise DigitwiseError(f"{path}: neither a file nor a folder")
     if path.suffix == ".npz":
         return read_npz(path)
     if _is_csv(path):
@@ -136,7 +139,7 @@ def read_idx_folder(folder: Path) -> Contents:
     found = {}
     for file in sorted(folder.iterdir(), key=lambda file: (not file.name.endswith(".gz"), file)):
         role = _idx_role(file)
-        if role:
+        if role and file.is_file():
             found[role] = file
     return Contents(
         _read_idx_pair(folder, found, "train"),
@@ -204,7 +207,7 @@ def _parse_idx(path: Path, file: io.BufferedIOBase, dimensions: int) -> UInt8[np
         raise DigitwiseError(f"{path}: cut short inside its header: fetch it anew")
     shape = struct.unpack(f">{dimensions}I", header)
     announced = math.prod(shape)
-    values = file.read(announced)
+    values = _read_up_to(file, announced)
     if len(values) < announced:
         raise DigitwiseError(
             f"{path}: cut short: {len(values)} of {announced} bytes: fetch it anew"
@@ -212,6 +215,15 @@ def _parse_idx(path: Path, file: io.BufferedIOBase, dimensions: int) -> UInt8[np
     if file.read(1):
         raise DigitwiseError(f"{path}: longer than its header says ({announced} bytes)")
     return np.frombuffer(values, np.uint8).reshape(shape)
+
+
+def _read_up_to(file: io.BufferedIOBase, count: int) -> bytes:
+    """Reads what a header announces, in pieces, so that a lie in it costs no memory."""
+    pieces = []
+    while count > 0 and (piece := file.read(min(count, _PIECE))):
+        pieces.append(piece)
+        count -= len(piece)
+    return b"".join(pieces)
 
 
 def idx_bytes(array: UInt8[np.ndarray, "..."]) -> Iterator[bytes | memoryview]:
@@ -239,7 +251,15 @@ def read_npz(path: Path) -> Contents:
             train = _npz_pair(path, archive, "train")
             test = _npz_pair(path, archive, "test")
             keys = ", ".join(archive.files)
-    except (zipfile.BadZipFile, EOFError, zlib.error, AttributeError, TypeError) as error:
+    except (
+        zipfile.BadZipFile,
+        EOFError,
+        zlib.error,
+        AttributeError,
+        TypeError,
+        MemoryError,
+        OverflowError,
+    ) as error:
         raise DigitwiseError(f"{path}: not a whole .npz file") from error
     except ValueError as error:
         raise DigitwiseError(
@@ -319,9 +339,11 @@ def read_csv(path: Path) -> LabeledImages:
     """
     try:
         header = _csv_header_lines(path)
-        with warnings.catch_warnings():
+        with _open_csv(path) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # an empty file is answered below
-            table = np.loadtxt(path, np.int16, delimiter=",", skiprows=header, ndmin=2)
+            table = np.loadtxt(
+                file, np.int16, delimiter=",", skiprows=header, ndmin=2, quotechar='"'
+            )
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DigitwiseError(f"{path}: the gzip data is cut short or damaged") from error
     except UnicodeDecodeError as error:
@@ -359,6 +381,11 @@ def _open_csv(path: Path) -> io.TextIOBase:
 def _csv_fault(path: Path) -> DigitwiseError:
     """Finds the first row that could not be read and says what is wrong with it."""
     with _open_csv(path) as file:
+        first = file.readline()
+        for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+            if first.count(separator) > first.count(","):
+                return DigitwiseError(f"{path}: the columns are parted by {name}: use commas")
+        file.seek(0)
         rows = csv.reader(file)
         skipped = _csv_header_lines(path)
         columns = 0
@@ -370,14 +397,15 @@ def _csv_fault(path: Path) -> DigitwiseError:
                 )
             for column, value in enumerate(row, 1):
                 what = "label" if column == 1 else "pixel"
-                if not re.fullmatch(r"\s*[-+]?\d+\s*", value):
+                shown = value.strip()[:20]
+                if not re.fullmatch(r"\s*[-+]?[0-9]+\s*", value):
                     return DigitwiseError(
-                        f"{path}, line {number}, column {column}: the {what} '{value}' is no "
+                        f"{path}, line {number}, column {column}: the {what} '{shown}' is no "
                         "whole number"
                     )
-                if not 0 <= int(value) <= 255:
+                if len(value.strip()) > len(shown) or not 0 <= int(value) <= 255:
                     return DigitwiseError(
-                        f"{path}, line {number}, column {column}: the {what} {value.strip()} is "
+                        f"{path}, line {number}, column {column}: the {what} {shown} is "
                         "out of range: 0–255"
                     )
     return DigitwiseError(f"{path}: cannot be read as rows of whole numbers")
@@ -406,6 +434,8 @@ def read_image_folder(folder: Path) -> Contents:
         raise DigitwiseError(
             f"{folder}: holds no IDX files, no .npz, no .csv and no folders of images per class"
         )
+    if len(classes) > 256:
+        raise DigitwiseError(f"{folder}: {len(classes)} folders of classes: at most 256 are read")
     if not parts:
         return Contents(_read_classes(folder, classes), None, classes)
     train, test = (
@@ -432,7 +462,9 @@ def _image_files(folder: Path) -> list[Path]:
     return sorted(
         file
         for file in folder.iterdir()
-        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+        if file.suffix.lower() in IMAGE_SUFFIXES
+        and not file.name.startswith(".")
+        and file.is_file()
     )
 
 
@@ -460,7 +492,7 @@ def _read_image(path: Path) -> UInt8[np.ndarray, "h w"]:
                     raise DigitwiseError(
                         f"{path}: {image.width}×{image.height} pixels is too large"
                     )
-                return ink_bright(np.asarray(_on_white(image).convert("L")))
+                return ink_bright(_to_grey(image))
     except UnidentifiedImageError as error:
         raise DigitwiseError(f"{path}: not an image that can be read") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -469,6 +501,14 @@ def _read_image(path: Path) -> UInt8[np.ndarray, "h w"]:
         raise
     except (OSError, SyntaxError, ValueError, zlib.error) as error:
         raise DigitwiseError(f"{path}: the image is cut short or damaged: {error}") from error
+
+
+def _to_grey(image: Image.Image) -> UInt8[np.ndarray, "h w"]:
+    """Brings an image of 8 or 16 bits a channel to grey values."""
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        return np.clip(values // (257 if values.max() > 255 else 1), 0, 255).astype(np.uint8)
+    return np.asarray(_on_white(image).convert("L"))
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -128,6 +128,10 @@ def load_dataset(
         DigitwiseError: as `load_data`.
     """
     if path is not None:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise DigitwiseError(f"{str(path)!a}: the name is not UTF-8: rename it") from None
         return _from_path(Path(path), name)
     entry = catalog_entry(name or "mnist")
     return (

@@ -14,7 +14,12 @@ def add_channel(x: Shaped[np.ndarray, "n h w"]) -> Shaped[np.ndarray, "n h w 1"]
 
     Returns:
         A view of `x`; nothing is copied.
+
+    Raises:
+        DigitwiseError: the images have a channel axis already, or are no images.
     """
+    if x.ndim != 3:
+        raise DigitwiseError(f"images have the shape (n, height, width), not {x.shape}")
     return x[..., np.newaxis]
 
 
@@ -47,6 +52,8 @@ def normalize(
     """
     if x.dtype != np.uint8 and not (len(x) == 0 or (x.min() >= 0 and x.max() <= 255)):
         raise DigitwiseError("pixels must be numbers in [0, 255]: found NaN or a value outside")
+    if x.dtype.kind == "f" and x.size and 0 < x.max() <= 1:
+        raise DigitwiseError("pixels lie in [0, 1] already: give them as loaded, in [0, 255]")
     scaled = np.multiply(x, np.float32(1 / 255), dtype=np.float32)
     if mean is not None:
         scaled -= mean
@@ -63,6 +70,9 @@ def one_hot(y: Integer[np.ndarray, " n"], classes: int = 10) -> Float32[np.ndarr
     Raises:
         DigitwiseError: a label lies outside [0, classes).
     """
+    y = np.asarray(y)
+    if y.ndim != 1 or y.dtype.kind not in "iu":
+        raise DigitwiseError(f"labels are whole numbers of shape (n,), not {y.dtype} of {y.shape}")
     if len(y) and (y.min() < 0 or y.max() >= classes):
         raise DigitwiseError(
             f"labels must lie in 0–{classes - 1}: found {int(y.min())} to {int(y.max())}"
@@ -90,6 +100,7 @@ def preprocess(
     Raises:
         DigitwiseError: counts differ, a pixel is NaN, or a label is out of range.
     """
+    x, y = np.asarray(x), np.asarray(y)
     if len(x) != len(y):
         raise DigitwiseError(f"{len(x)} images but {len(y)} labels: they must be as many")
     return normalize(add_channel(x)), one_hot(y, classes)
@@ -111,9 +122,9 @@ def split(
     Raises:
         DigitwiseError: `held_out` is negative, or leaves nothing to keep.
     """
-    if not 0 <= held_out < len(y):
+    if not isinstance(held_out, int | np.integer) or not 0 <= held_out < len(y):
         raise DigitwiseError(
-            f"cannot hold out {held_out} of {len(y)} examples: choose 0 to {len(y) - 1}"
+            f"cannot hold out {held_out} of {len(y)} examples: give a whole number below {len(y)}"
         )
     labels, counts = np.unique(y, return_counts=True)
     shares = counts * (held_out / len(y))

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from digitwise.errors import DigitwiseError, unknown_name
 from digitwise.network.backend import keras
 
@@ -34,8 +36,10 @@ def build_model(
     """
     if name not in _ARCHITECTURES:
         raise unknown_name("model", name, _ARCHITECTURES)
-    if classes < 2:
+    if not isinstance(classes, int | np.integer) or classes < 2:
         raise DigitwiseError(f"a network tells at least 2 classes apart, not {classes}")
+    if not isinstance(input_shape, tuple | list) or len(input_shape) != 3:
+        raise DigitwiseError(f"input_shape is (height, width, channels), not {input_shape}")
     try:
         return keras.Sequential(
             [keras.Input(input_shape), *_ARCHITECTURES[name](classes)], name=name

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 
-from digitwise.errors import missing_extra
+from digitwise.errors import DigitwiseError, missing_extra
 
 VERBOSE_VARIABLE = "DIGITWISE_VERBOSE"
 
@@ -45,16 +45,19 @@ def _native_log_held_back() -> Iterator[None]:
 
 if find_spec("keras") is None:
     raise missing_extra("training", "train")
-if os.environ.get(VERBOSE_VARIABLE):
-    import keras
-else:
+if not os.environ.get(VERBOSE_VARIABLE):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _native_log_held_back():
+try:
+    with contextlib.nullcontext() if os.environ.get(VERBOSE_VARIABLE) else _native_log_held_back():
         import keras
 
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
 
             tf.config.list_physical_devices()
+except (ImportError, ValueError) as error:
+    chosen = os.environ.get("KERAS_BACKEND", "tensorflow")
+    reason = str(error).splitlines()[0]
+    raise DigitwiseError(f"Keras cannot start on the backend '{chosen}': {reason}") from error
 
 __all__ = ["VERBOSE_VARIABLE", "keras"]

@@ -54,13 +54,18 @@ class Checkpoint:
 
 
 def take_checkpoint(model: Any, state: TrainingState, best: list[np.ndarray]) -> Checkpoint:
-    """Copies a model's whole state, its optimizer's with it where it is compiled.
+    """Copies a compiled model's whole state.
 
     `model.variables` holds what `model.weights` and a `.keras` file lack: the state of each
     SeedGenerator, by which dropout goes on.
     """
-    optimizer = model.optimizer.variables if model.compiled else []
-    return Checkpoint(state, copy_values(model.variables), copy_values(optimizer), best)
+    optimizer = copy_values(model.optimizer.variables)
+    return Checkpoint(state, copy_values(model.variables), optimizer, best)
+
+
+def first_checkpoint(model: Any) -> Checkpoint:
+    """Copies a model as it is before the first step, with no optimizer, whatever it was fit by."""
+    return Checkpoint(TrainingState(), copy_values(model.variables), [], [])
 
 
 def restore_checkpoint(model: Any, checkpoint: Checkpoint) -> None:

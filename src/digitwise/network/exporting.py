@@ -1,5 +1,6 @@
 """The network in other forms, each checked against the model before it is kept."""
 
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,23 @@ def export_onnx(
     Raises:
         DigitwiseError: the export disagrees with the model; the file is removed.
     """
-    with warnings.catch_warnings():
-        # Keras patches tf2onnx for NumPy 2 by asking NumPy for names it no longer has.
-        warnings.filterwarnings("ignore", "In the future `np", FutureWarning)
-        model.export(path, format="onnx", verbose=False)
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            # Keras patches tf2onnx for NumPy 2 by asking NumPy for names it no longer has.
+            warnings.filterwarnings("ignore", "In the future `np", FutureWarning)
+            model.export(path, format="onnx", verbose=False)
+        found = predict_raw(open_session(path), examples)
+    except Exception as error:  # tf2onnx and ONNX Runtime raise their own kinds
+        path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise
+        kinds = sorted({type(layer).__name__ for layer in model.layers})
+        raise DigitwiseError(
+            "the network cannot be written as ONNX, which a bundle holds: one of its layers or "
+            f"activations has no ONNX form ({', '.join(kinds)})"
+        ) from error
     expected = model.predict(examples, batch_size=len(examples), verbose=0)
-    found = predict_raw(open_session(path), examples)
     difference = float(np.abs(found - expected).max())
     if difference > TOLERANCE or (found.argmax(axis=1) != expected.argmax(axis=1)).any():
         path.unlink()
@@ -43,13 +55,19 @@ def export_onnx(
 
 
 def float32_copy(model: "keras.Sequential") -> "keras.Sequential":
-    """Rebuilds a model with every layer in float32, and gives it the model's weights.
+    """Rebuilds a model for inference: every layer in float32, without random augmentation.
+
+    Keras's layers named Random… change nothing outside training, and have no ONNX form.
 
     Raises:
         DigitwiseError: a layer cannot be rebuilt from its config.
     """
     try:
-        copy = keras.Sequential.from_config(_in_float32(model.get_config()))
+        config = _in_float32(model.get_config())
+        config["layers"] = [
+            layer for layer in config["layers"] if not layer["class_name"].startswith("Random")
+        ]
+        copy = keras.Sequential.from_config(config)
         copy(np.zeros((1, *model.input_shape[1:]), np.float32))  # an export wants one call
         copy.set_weights(model.get_weights())
     except (TypeError, ValueError) as error:

@@ -1,15 +1,18 @@
 """The folder that a training fills: settings, history, checkpoints, figures and the bundle."""
 
+import contextlib
 import csv
+import fcntl
 import io
 import itertools
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from digitwise.errors import DigitwiseError, MachineError
+from digitwise.errors import DigitwiseError, MachineError, machine_error
 from digitwise.network.settings import TrainingSettings
 from digitwise.storage import sweep_unfinished, write_text
 
@@ -55,9 +58,14 @@ class Run:
             raise DigitwiseError(f"{self.folder}: not a run: it holds no {SETTINGS_FILE}")
         try:
             document = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise DigitwiseError(f"{file}: cannot be read: {error}") from error
-        return TrainingSettings.from_dict(document)
+        except PermissionError as error:
+            raise machine_error(f"read {file}", error) from error
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+            raise DigitwiseError(f"{file}: damaged: start a new run") from error
+        try:
+            return TrainingSettings.from_dict(document)
+        except DigitwiseError as error:
+            raise DigitwiseError(f"{file}: {error}") from error
 
     def write_history(self, history: list[EpochFigures]) -> None:
         """Writes `history.csv`, a row an epoch.
@@ -81,6 +89,22 @@ class Run:
             return [
                 {name: float(value) for name, value in row.items()} for row in csv.DictReader(table)
             ]
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from training this run; a killed process lets go.
+
+        Raises:
+            DigitwiseError: another process is training it.
+        """
+        with (self.folder / SETTINGS_FILE).open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DigitwiseError(
+                    f"{self.folder}: another process is training this run: wait for it"
+                ) from None
+            yield
 
     def sweep(self) -> None:
         """Removes what a killed training left unfinished."""

@@ -1,11 +1,13 @@
 """What a training is told, as plain data; known and checked before Keras is imported."""
 
 import math
+import operator
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from digitwise.errors import DigitwiseError, unknown_name
 
@@ -59,6 +61,14 @@ RECIPES = {
 OWN_NETWORK = "own"
 OWN_RECIPE = "tutorial"
 PRECISIONS = ("auto", "float32", "bfloat16")
+SCHEDULES = ("constant", "one-cycle", "cosine")
+_RANGES = {
+    "epochs": (1, 100_000),
+    "batch-size": (1, 1_000_000),
+    "validation": (0, 1_000_000_000),
+    "seed": (0, 2**32 - 1),
+    "minimum-steps": (0, 1_000_000_000),
+}
 _VALIDATION_SHARE = 12  # of 60,000 images: 5,000
 _MOST_VALIDATION = 5000
 
@@ -123,14 +133,44 @@ class TrainingSettings:
         """Takes the settings from plain data.
 
         Raises:
-            DigitwiseError: a setting is missing or unknown.
+            DigitwiseError: a setting is missing, unknown, or of the wrong kind.
         """
         try:
-            return cls(**{**document, "recipe": Recipe(**document["recipe"])})
+            recipe = _typed(Recipe, document["recipe"])
+            settings = _typed(cls, {**document, "recipe": recipe})
         except (TypeError, KeyError) as error:
-            raise DigitwiseError(
-                f"the run's settings do not fit this Digitwise: {error}"
-            ) from error
+            raise DigitwiseError(f"the settings do not fit this Digitwise ({error})") from error
+        for name in _RANGES:
+            whole_number(name, getattr(settings, name.replace("-", "_")))
+        check_precision(settings.precision)
+        if settings.training_images < 1:
+            raise DigitwiseError("the settings leave no images to train on")
+        if settings.network is None:
+            recipe_for(settings.architecture)
+        if recipe.schedule not in SCHEDULES:
+            raise unknown_name("schedule", recipe.schedule, SCHEDULES)
+        return settings
+
+
+def _typed(kind: Any, document: Any) -> Any:
+    """Makes a dataclass from plain data, sure that each value is of its field's type."""
+    if not isinstance(document, Mapping):
+        raise TypeError("no JSON object")
+    types = get_type_hints(kind)
+    for name, value in document.items():
+        if name not in types:
+            raise TypeError(f"unknown: {name}")
+        origin = types[name]
+        allowed = get_args(origin) if isinstance(origin, UnionType) else (origin,)
+        plain = tuple(get_origin(item) or item for item in allowed)
+        if float in plain:
+            plain += (int,)
+        if not isinstance(value, plain) or (isinstance(value, bool) and bool not in plain):
+            raise TypeError(f"{name} is {value!r}")
+    for field in fields(kind):
+        if field.name not in document:
+            raise TypeError(f"missing: {field.name}")
+    return kind(**document)
 
 
 def recipe_for(architecture: str) -> Recipe:
@@ -144,25 +184,35 @@ def recipe_for(architecture: str) -> Recipe:
     return RECIPES[architecture]
 
 
-def check_numbers(
-    epochs: int | None, batch_size: int | None, validation: int | None, seed: int, precision: str
-) -> None:
-    """Refuses numbers out of range.
+def whole_number(name: str, value: Any) -> int:
+    """Takes a whole number, NumPy's too, and refuses one out of range.
+
+    Args:
+        name: an option with a range of its own: "epochs", "batch-size", "validation", "seed" or
+            "minimum-steps".
+        value: what was given for it.
 
     Raises:
         DigitwiseError: the message names the option and its range.
     """
-    ranges = (
-        ("epochs", epochs, 1, 100_000),
-        ("batch-size", batch_size, 1, 1_000_000),
-        ("validation", validation, 0, 1_000_000_000),
-        ("seed", seed, 0, 2**32 - 1),
-    )
-    for name, value, lowest, highest in ranges:
-        if value is not None and not lowest <= value <= highest:
-            raise DigitwiseError(f"--{name} {value} is out of range: {lowest} to {highest}")
+    lowest, highest = _RANGES[name]
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise DigitwiseError(f"--{name} {value!r} is no whole number") from None
+    if not lowest <= number <= highest:
+        raise DigitwiseError(f"--{name} {number} is out of range: {lowest} to {highest}")
+    return number
+
+
+def check_precision(precision: Any) -> None:
+    """Refuses a precision that there is not.
+
+    Raises:
+        DigitwiseError: the nearest is offered.
+    """
     if precision not in PRECISIONS:
-        raise unknown_name("precision", precision, PRECISIONS)
+        raise unknown_name("precision", str(precision), PRECISIONS)
 
 
 def validation_size(asked: int | None, images: int) -> int:

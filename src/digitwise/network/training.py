@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from digitwise.data.augmentation import non_digits
 from digitwise.data.formats import LabeledImages
 from digitwise.data.loading import SAMPLE_NOTICE, Dataset, load_dataset, with_test_set
 from digitwise.data.preprocessing import add_channel, normalize, preprocess, split
-from digitwise.errors import DigitwiseError, MissingClassWarning
+from digitwise.errors import DigitwiseError, MissingClassWarning, TakenError
 from digitwise.messages import say
 from digitwise.network.evaluation import calibrate, score
 from digitwise.network.runs import SETTINGS_FILE, Run, plan_run
@@ -27,11 +27,12 @@ from digitwise.network.settings import (
     OWN_RECIPE,
     RECIPES,
     TrainingSettings,
-    check_numbers,
+    check_precision,
     choose_precision,
     differing,
     recipe_for,
     validation_size,
+    whole_number,
 )
 from digitwise.storage import folder_whole, write_json
 
@@ -48,14 +49,14 @@ def train(
     *,
     dataset: str | None = None,
     path: str | Path | None = None,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    validation: int | None = None,
-    seed: int = 0,
+    epochs: SupportsIndex | None = None,
+    batch_size: SupportsIndex | None = None,
+    validation: SupportsIndex | None = None,
+    seed: SupportsIndex = 0,
     output: str | Path | None = None,
     precision: str = "auto",
     allow_sample: bool = True,
-    minimum_steps: int | None = None,
+    minimum_steps: SupportsIndex | None = None,
 ) -> Bundle:
     """Loads, preprocesses, trains and evaluates: the tutorial's steps 2 to 5 in one call.
 
@@ -67,7 +68,8 @@ def train(
         model: "tutorial", "lenet5" or "fast"; or a `keras.Sequential` of your own that takes
             (n, 28, 28, 1) and gives (n, classes) probabilities. It is compiled and trained in
             place, by the recipe of its name (`build_model` names what it builds), else by the
-            tutorial's.
+            tutorial's. A network that was trained before goes on from its weights; train it with
+            the same seed, or the images held out may be some that it was trained on.
         dataset: a name that `load_data` knows; left out, MNIST, or what `path` holds.
         path: your own data, in any format that `load_data` reads.
         epochs: passes over the training images; left out, the recipe's.
@@ -91,9 +93,16 @@ def train(
         DigitwiseError: an argument or the data is bad, or the network does not fit the data.
         MachineError: the disk is full or permission is missing.
     """
-    check_numbers(epochs, batch_size, validation, seed, precision)
-    architecture = model if isinstance(model, str) else _name_of(model)
+    architecture = _name_of(model)
     recipe = RECIPES[OWN_RECIPE] if architecture == OWN_NETWORK else recipe_for(architecture)
+    epochs = whole_number("epochs", recipe.epochs if epochs is None else epochs)
+    batch_size = whole_number("batch-size", recipe.batch_size if batch_size is None else batch_size)
+    validation = None if validation is None else whole_number("validation", validation)
+    seed = whole_number("seed", seed)
+    minimum_steps = whole_number(
+        "minimum-steps", MINIMUM_STEPS if minimum_steps is None else minimum_steps
+    )
+    check_precision(precision)
     plan_run(output, dataset or "data", architecture)
     data = with_test_set(load_dataset(dataset, path, allow_sample=allow_sample), seed)
     _check_classes(data)
@@ -107,12 +116,12 @@ def train(
         path=None if path is None else str(Path(path).absolute()),
         allow_sample=allow_sample,
         digests=data.digests,
-        epochs=recipe.epochs if epochs is None else epochs,
-        batch_size=recipe.batch_size if batch_size is None else batch_size,
+        epochs=epochs,
+        batch_size=batch_size,
         validation=held_out,
         seed=seed,
         precision=choose_precision(precision),
-        minimum_steps=MINIMUM_STEPS if minimum_steps is None else minimum_steps,
+        minimum_steps=minimum_steps,
         training_images=len(data.train.y) - held_out,
         recipe=recipe,
     )
@@ -124,8 +133,16 @@ def train(
     network = _declare(settings, data, None if isinstance(model, str) else model)
     if not isinstance(model, str):
         settings = replace(settings, network=_config(network))
-    _open_run(run, settings, network)
-    return _finish(run, settings, data, network)
+    while True:
+        try:
+            _open_run(run, settings, network)
+            break
+        except TakenError:
+            if output is not None:
+                raise
+            run = plan_run(None, data.name, architecture)
+    with run.locked():
+        return _finish(run, settings, data, network)
 
 
 def resume(run: str | Path, asked: Mapping[str, Any] | None = None) -> Bundle:
@@ -150,6 +167,12 @@ def resume(run: str | Path, asked: Mapping[str, Any] | None = None) -> Bundle:
         raise DigitwiseError(
             f"{opened.folder}: the run has {'; '.join(differences)}: resume without these options"
         )
+    with opened.locked():
+        return _continue(opened, settings)
+
+
+def _continue(opened: Run, settings: TrainingSettings) -> Bundle:
+    """Finishes a run that no other process is training."""
     opened.sweep()
     if opened.bundle.is_dir():
         say(f"{opened.folder}: the run is finished")
@@ -166,9 +189,13 @@ def resume(run: str | Path, asked: Mapping[str, Any] | None = None) -> Bundle:
 
 
 def _name_of(model: Any) -> str:
-    """Names a caller's network: as `build_model` did, else "own"."""
-    name = str(getattr(model, "name", ""))
-    return name if name in RECIPES else OWN_NETWORK
+    """Names what is trained: as the caller or `build_model` did, else "own"."""
+    if isinstance(model, str):
+        return model
+    if not hasattr(model, "layers"):
+        kind = type(model).__name__
+        raise DigitwiseError(f"a network is a name or a keras.Sequential, not {kind}")
+    return model.name if model.name in RECIPES else OWN_NETWORK
 
 
 def _check_classes(data: Dataset) -> None:
@@ -208,8 +235,20 @@ def _declare(settings: TrainingSettings, data: Dataset, own: Any = None) -> "ker
     if not isinstance(own, keras.Sequential):
         raise DigitwiseError(f"a network is a name or a keras.Sequential, not {type(own).__name__}")
     keras.utils.set_random_seed(settings.seed)
-    if not own.built:
-        own.build((None, *shape))
+    if not own.layers:
+        raise DigitwiseError("the network has no layers")
+    try:
+        if not own.built:
+            own.build((None, *shape))
+        own(np.zeros((1, *shape), np.float32))
+    except (ValueError, TypeError) as error:
+        if own.built and own.input_shape[1:] == shape:
+            reason = str(error).strip().splitlines()[0]
+            raise DigitwiseError(f"the network cannot take images of {shape}: {reason}") from error
+        if not own.built:
+            raise DigitwiseError(
+                f"the network does not fit images of {shape}: check kernels, strides and pools"
+            ) from error
     if own.input_shape[1:] != shape or own.output_shape[1:] != (outputs,):
         raise DigitwiseError(
             f"the network takes {own.input_shape[1:]} and gives {own.output_shape[1:]}; the data "
@@ -236,11 +275,11 @@ def _config(network: "keras.Sequential") -> dict[str, Any]:
 
 def _open_run(run: Run, settings: TrainingSettings, network: "keras.Sequential") -> None:
     """Makes the run's folder, with settings and first checkpoint in it from the start."""
-    from digitwise.network.checkpoints import TrainingState, take_checkpoint, write_checkpoint
+    from digitwise.network.checkpoints import first_checkpoint, write_checkpoint
 
     with folder_whole(run.folder) as folder:
         write_json(folder / SETTINGS_FILE, settings.to_dict())
-        write_checkpoint(Run(folder).checkpoints, take_checkpoint(network, TrainingState(), []))
+        write_checkpoint(Run(folder).checkpoints, first_checkpoint(network))
 
 
 def _finish(
@@ -258,7 +297,11 @@ def _finish(
         f"training '{settings.architecture}' on {len(kept):,} images of {data.name} "
         f"({len(held):,} held out for validation), computing in {settings.precision}"
     )
-    state = fit(network, settings, train_part, validation, run)
+    try:
+        state = fit(network, settings, train_part, validation, run)
+    except KeyboardInterrupt:
+        say(f"stopped: digitwise train --resume {run.folder} goes on")
+        raise
     return _leave_bundle(run, settings, data, network, validation, state.seconds)
 
 
