@@ -13,17 +13,20 @@ from typing import Any
 FOLDER = Path(__file__).parent / "results"
 
 
-def write(row: str, settings: dict[str, Any], figures: dict[str, Any]) -> None:
+def write(
+    row: str, settings: dict[str, Any], figures: dict[str, Any], command: str | None = None
+) -> None:
     """Keeps a row.
 
     Args:
         row: its name.
         settings: what decides the figures.
         figures: what was measured.
+        command: what measures it; left out, `training.py` with the row's name.
     """
     document = {
         "row": row,
-        "command": f"python benchmarks/training.py {row}",
+        "command": command or f"python benchmarks/training.py {row}",
         "settings": settings,
         "settings_digest": digest(settings),
         "commit": _commit(),

@@ -18,6 +18,7 @@ from digitwise.reading.recognizer import Classification, Recognizer
 from digitwise.reading.segmentation import (
     Ink,
     Piece,
+    clear_border,
     columns_of,
     find_ink,
     find_pieces,
@@ -232,7 +233,7 @@ class Reader:
 
     def _read_picture(self, picture: Picture, source: Source) -> Reading:
         """Reads one decoded page."""
-        ink = find_ink(picture.pixels)
+        ink = clear_border(find_ink(picture.pixels))
         degrees = self._uprightness(ink)
         upright = remove_rules(turn(ink, degrees))
         glyphs = self._glyphs(find_pieces(upright))

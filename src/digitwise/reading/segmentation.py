@@ -14,7 +14,8 @@ _NEAR_WINDOW = 0.17  # of the shorter side: in which a stroke is the lesser part
 _NO_SHADOW = 0.5  # darkness that no shadow has
 _LEAST_CONTRAST = 0.07  # of the paper's brightness
 _NOISE_FACTOR = 5.0
-_MOST_PIECES = 3000
+_EDGE_MARGIN = 0.06  # of the shorter side, around what lies beyond the paper
+_MOST_PIECES = 600
 
 
 @dataclass(frozen=True)
@@ -223,18 +224,13 @@ def _thin_parts(lines: UInt8[np.ndarray, "h w"], across: bool) -> UInt8[np.ndarr
 
 
 def find_pieces(ink: Ink) -> list[Piece]:
-    """Lists the connected pieces of ink; specks, borders and what fills the page are left out."""
-    height, width = ink.mask.shape
+    """Lists the connected pieces of ink, the largest first; specks are left out."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(
         ink.mask.astype(np.uint8), connectivity=8
     )
-    kept = [
-        number
-        for number in range(1, count)
-        if not _is_border(stats[number], width, height, count == 2)
-    ]
-    if not kept:
+    if count == 1:
         return []
+    kept = list(range(1, count))
     tallest = float(np.quantile(stats[kept, cv2.CC_STAT_HEIGHT], 0.9))
     least = max(6.0, 0.004 * tallest * tallest)
     kept = [number for number in kept if stats[number, cv2.CC_STAT_AREA] >= least]
@@ -242,17 +238,48 @@ def find_pieces(ink: Ink) -> list[Piece]:
     return [_cut_out(ink, labels, stats[number], number) for number in kept]
 
 
-def _is_border(stats: np.ndarray, width: int, height: int, alone: bool) -> bool:
-    """Tells the edge of the paper, a shadow or a table from what is written."""
-    x, y, w, h = (int(value) for value in stats[:4])
-    touches = (x <= 1) + (y <= 1) + (x + w >= width - 1) + (y + h >= height - 1)
-    if alone:
-        return False
-    if touches and (w > 0.35 * width or h > 0.35 * height):
+def clear_border(ink: Ink) -> Ink:
+    """Takes away the paper's edge and what lies beyond it, which no writing hugs."""
+    height, width = ink.mask.shape
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+        ink.mask.astype(np.uint8), connectivity=8
+    )
+    edges = [set(np.unique(line)) - {0} for line in _edges(labels)]
+    outside = [
+        number
+        for number in sorted(set().union(*edges))
+        if _hugs_edge(stats[number], [number in edge for edge in edges], width, height)
+    ]
+    if not outside or len(outside) == count - 1:
+        return ink
+    beyond = np.isin(labels, outside).astype(np.uint8)
+    near = cv2.dilate(beyond, _disk(_EDGE_MARGIN * min(width, height)))
+    near[_inner(width, height)] = 0
+    dropped = np.union1d(np.unique(labels[near > 0]), outside)
+    kept = ink.mask & ~np.isin(labels, dropped[dropped > 0])
+    return Ink(np.where(kept | (labels == 0), ink.strength, 0).astype(np.uint8), kept)
+
+
+def _edges(labels: np.ndarray) -> list[np.ndarray]:
+    """Returns the outermost two rows and columns: top, bottom, left, right."""
+    return [labels[:2], labels[-2:], labels[:, :2], labels[:, -2:]]
+
+
+def _inner(width: int, height: int) -> tuple[slice, slice]:
+    """Returns what is far from the picture's edge."""
+    margin = max(3, round(0.08 * min(width, height)))
+    return slice(margin, height - margin), slice(margin, width - margin)
+
+
+def _hugs_edge(stats: np.ndarray, touches: list[bool], width: int, height: int) -> bool:
+    """Tells the edge of the paper, a shadow or a table from a digit that was cropped tightly."""
+    w, h = int(stats[cv2.CC_STAT_WIDTH]), int(stats[cv2.CC_STAT_HEIGHT])
+    along_row, along_column = touches[0] or touches[1], touches[2] or touches[3]
+    if along_row and along_column:
         return True
-    if touches and min(w, h) <= 3:
-        return True
-    return touches >= 2 or w > 0.9 * width or h > 0.95 * height
+    if along_row:
+        return w > 2 * h or w > 0.5 * width or h > 0.95 * height
+    return h > 3.5 * w or h > 0.5 * height or w > 0.95 * width
 
 
 def _cut_out(ink: Ink, labels: np.ndarray, stats: np.ndarray, number: int) -> Piece:
