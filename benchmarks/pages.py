@@ -177,11 +177,11 @@ def squared(page: Page, darkness: float, random: Random) -> Page:
 
 
 def bleed_through(page: Page, darkness: float, random: Random) -> Page:
-    back = np.zeros(page.shape[:2], np.float32)
+    back = np.zeros(page.shape[:2], np.uint8)
     for row in range(60, page.shape[0], 44):
         words = "".join(random.choice(list("abcdefghij lmnopqrst vwxyz"), 46))
-        cv2.putText(back, words, (40, row), cv2.FONT_HERSHEY_COMPLEX, 1.0, 1, 2, cv2.LINE_AA)
-    back = cv2.GaussianBlur(back[:, ::-1], (0, 0), 1.2)
+        cv2.putText(back, words, (40, row), cv2.FONT_HERSHEY_COMPLEX, 1.0, 255, 2, cv2.LINE_AA)
+    back = cv2.GaussianBlur(back[:, ::-1].astype(np.float32) / 255, (0, 0), 1.2)
     return (page * (1 - darkness * back[..., np.newaxis])).astype(np.uint8)
 
 

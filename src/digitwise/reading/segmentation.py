@@ -15,6 +15,7 @@ _NO_SHADOW = 0.5  # darkness that no shadow has
 _LEAST_CONTRAST = 0.07  # of the paper's brightness
 _NOISE_FACTOR = 5.0
 _EDGE_MARGIN = 0.06  # of the shorter side, around what lies beyond the paper
+_NOISY = 0.025  # of the paper's brightness: from there on it is smoothed
 _MOST_PIECES = 600
 
 
@@ -78,7 +79,10 @@ def find_ink(pixels: UInt8[np.ndarray, "h w 3"]) -> Ink:
     whichever channel differs most. The threshold is Otsu's (1979), over what rises above the noise.
     """
     contrast = _contrast(pixels)
-    noise = 1.4826 * float(np.median(np.abs(contrast - np.median(contrast)))) + 1e-4
+    noise = _noise(contrast)
+    if noise > _NOISY and min(contrast.shape) > 300:
+        contrast = cv2.GaussianBlur(contrast, (0, 0), min(2.0, 0.8 + 8 * noise))
+        noise = _noise(contrast)
     floor = max(_LEAST_CONTRAST, _NOISE_FACTOR * noise)
     candidates = contrast[contrast > floor * 0.6]
     if candidates.size < 8 or float(candidates.max()) < floor:
@@ -87,6 +91,15 @@ def find_ink(pixels: UInt8[np.ndarray, "h w 3"]) -> Ink:
     threshold = max(floor, 0.9 * _otsu(candidates), 0.3 * level)
     strength = np.clip(contrast * (255 / level), 0, 255).astype(np.uint8)
     return Ink(strength, _hysteresis(contrast, 0.62 * threshold, threshold))
+
+
+def _noise(contrast: Float32[np.ndarray, "h w"]) -> float:
+    """Estimates how much bare paper varies, as a standard deviation."""
+    rough = contrast[::3, ::3]
+    fine = np.abs(rough - cv2.medianBlur(rough, 3))
+    return (
+        max(1.4826 * float(np.median(np.abs(rough - np.median(rough)))), float(fine.mean())) + 1e-4
+    )
 
 
 def _contrast(pixels: UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "h w"]:
@@ -238,24 +251,38 @@ def find_pieces(ink: Ink) -> list[Piece]:
     return [_cut_out(ink, labels, stats[number], number) for number in kept]
 
 
-def clear_border(ink: Ink) -> Ink:
-    """Takes away the paper's edge and what lies beyond it, which no writing hugs."""
+def clear_border(ink: Ink, page: Ink) -> Ink:
+    """Takes away the paper's edge and what lies beyond it, which no writing hugs.
+
+    Args:
+        ink: what is to be cleared, its rules removed.
+        page: the same with its rules, since the paper's edge may look like one.
+    """
     height, width = ink.mask.shape
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(
-        ink.mask.astype(np.uint8), connectivity=8
-    )
-    edges = [set(np.unique(line)) - {0} for line in _edges(labels)]
-    outside = [
-        number
-        for number in sorted(set().union(*edges))
-        if _hugs_edge(stats[number], [number in edge for edge in edges], width, height)
-    ]
-    if not outside or len(outside) == count - 1:
+    inner = _inner(width, height)
+    beyond = np.zeros(ink.mask.shape, np.uint8)
+    for mask in (ink.mask, page.mask):
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(
+            mask.astype(np.uint8), connectivity=8
+        )
+        edges = [set(np.unique(line)) - {0} for line in _edges(labels)]
+        outside = [
+            number
+            for number in sorted(set().union(*edges))
+            if _hugs_edge(stats[number], [number in edge for edge in edges], width, height)
+        ]
+        if mask is page.mask:  # rules cross the page; its edge does not
+            amount = np.bincount(labels[inner].ravel(), minlength=count)
+            outside = [n for n in outside if amount[n] < 0.3 * stats[n, cv2.CC_STAT_AREA]]
+        elif len(outside) == count - 1:
+            return ink
+        beyond |= np.isin(labels, outside).astype(np.uint8)
+    if not beyond.any():
         return ink
-    beyond = np.isin(labels, outside).astype(np.uint8)
+    labels = cv2.connectedComponents(ink.mask.astype(np.uint8), connectivity=8)[1]
     near = cv2.dilate(beyond, _disk(_EDGE_MARGIN * min(width, height)))
-    near[_inner(width, height)] = 0
-    dropped = np.union1d(np.unique(labels[near > 0]), outside)
+    near[inner] = 0
+    dropped = np.unique(labels[(near | beyond) > 0])
     kept = ink.mask & ~np.isin(labels, dropped[dropped > 0])
     return Ink(np.where(kept | (labels == 0), ink.strength, 0).astype(np.uint8), kept)
 
@@ -292,6 +319,40 @@ def _cut_out(ink: Ink, labels: np.ndarray, stats: np.ndarray, number: int) -> Pi
     own = cv2.dilate((around == number).astype(np.uint8), np.ones((3, 3), np.uint8))
     soft = np.where((own > 0) & ((around == number) | (around == 0)), 1, 0)
     return Piece(left, top, (ink.strength[top:bottom, left:right] * soft).astype(np.uint8))
+
+
+def without_frames(pieces: list[Piece]) -> list[Piece]:
+    """Leaves out the boxes of a form: thin outlines around other pieces."""
+    return [piece for piece in pieces if not _is_frame(piece, pieces)]
+
+
+def _is_frame(piece: Piece, pieces: list[Piece]) -> bool:
+    """Tells a drawn box from a digit: little ink, at its edges, and something inside."""
+    if piece.width < 12 or piece.height < 12:
+        return False
+    ink = piece.ink > 60
+    if ink.mean() > 0.45:
+        return False
+    margin_x, margin_y = max(2, piece.width // 6), max(2, piece.height // 6)
+    inside = ink[margin_y:-margin_y, margin_x:-margin_x]
+    straight = max(ink[:, :margin_x].sum(axis=0).max(), ink[:, -margin_x:].sum(axis=0).max())
+    level = max(ink[:margin_y].sum(axis=1).max(), ink[-margin_y:].sum(axis=1).max())
+    if straight > 0.8 * piece.height and level > 0.8 * piece.width and inside.mean() < 0.3:
+        return any(other is not piece and _contains(piece, other) for other in pieces) or (
+            inside.mean() < 0.02
+        )
+    return False
+
+
+def _contains(outer: Piece, inner: Piece) -> bool:
+    """Tells whether one box lies within another."""
+    return (
+        outer.x <= inner.x
+        and outer.y <= inner.y
+        and inner.right <= outer.right
+        and inner.bottom <= outer.bottom
+        and inner.height >= 0.2 * outer.height
+    )
 
 
 def union(pieces: list[Piece]) -> Piece:
