@@ -145,14 +145,10 @@ def tilt(page: Page, degrees: float, random: Random) -> Page:
 
 def perspective(page: Page, share: float, random: Random) -> Page:
     height, width = page.shape[:2]
-    corners = np.float32([[0, 0], [width, 0], [width, height], [0, height]])
-    moved = corners + random.uniform(0, share, (4, 2)) * [width, height] * [
-        [1, 1],
-        [-1, 1],
-        [-1, -1],
-        [1, -1],
-    ]
-    matrix = cv2.getPerspectiveTransform(corners, np.float32(moved))
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    inward = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]])
+    moved = corners + random.uniform(0, share, (4, 2)) * inward * [width, height]
+    matrix = cv2.getPerspectiveTransform(corners, moved.astype(np.float32))
     paper = [float(value) for value in np.median(page, axis=(0, 1))]
     size = (width, height)
     return cv2.warpPerspective(
@@ -257,7 +253,7 @@ def compare(truth: str, found: str) -> tuple[int, int, int]:
     i, j = len(truth), len(found)
     wrong = invented = missed = 0
     while i or j:
-        same = i and j and truth[i - 1] == found[j - 1]
+        same = bool(i and j and truth[i - 1] == found[j - 1])
         if i and j and table[i, j] == table[i - 1, j - 1] + (not same):
             wrong, i, j = wrong + (not same), i - 1, j - 1
         elif j and table[i, j] == table[i, j - 1] + 1:

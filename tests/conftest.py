@@ -32,7 +32,7 @@ def _bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(folder)
 
 
-def _given(dataset: str) -> Path:
+def given_data(dataset: str) -> Path:
     """Finds a real dataset in the folder that DIGITWISE_DATA named when the tests began."""
     if not GIVEN_DATA or not (Path(GIVEN_DATA) / dataset).is_dir():
         pytest.skip(f"needs DIGITWISE_DATA with {dataset}/")
@@ -42,13 +42,13 @@ def _given(dataset: str) -> Path:
 @pytest.fixture(scope="session")
 def mnist() -> Path:
     """The folder of the four real MNIST files."""
-    return _given("mnist")
+    return given_data("mnist")
 
 
 @pytest.fixture(scope="session")
 def fashion_mnist() -> Path:
     """The folder of the four real Fashion-MNIST files."""
-    return _given("fashion-mnist")
+    return given_data("fashion-mnist")
 
 
 @pytest.fixture(scope="session")

@@ -130,7 +130,7 @@ def test_the_default_run_folders_are_numbered(
         (["train", "--resume", "nowhere"], "nowhere: not a run"),
         (["evaluate"], "Missing argument"),
         (["evaluate", "nowhere"], "nowhere: no such bundle"),
-        (["evaluate", "pretrained", "--data", "x"], "bundle"),
+        (["evaluate", "pretrained", "--data", "x"], "x: no such file or folder"),
         (["datasets", "fetch", "minst"], "did you mean mnist?"),
         (["trian"], "train"),
         (["train", "--data", ""], "an argument is empty"),

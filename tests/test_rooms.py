@@ -68,6 +68,7 @@ def test_keras_is_imported_in_the_network_room_alone(file: Path) -> None:
         "from digitwise.cli import main; assert main(['train', '--model', 'tutorail']) == 2",
         "from digitwise.cli import main; assert main(['train', '--data', 'nowhere']) == 2",
         "from digitwise.cli import main; assert main(['evaluate', 'nowhere']) == 2",
+        "import digitwise, numpy; digitwise.Reader().read(numpy.zeros((50, 50), 'uint8'))",
     ],
 )
 def test_what_needs_no_network_brings_in_nothing_heavy(code: str) -> None:

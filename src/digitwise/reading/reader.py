@@ -35,12 +35,15 @@ Box = tuple[int, int, int, int]
 
 _SAMPLE = 40  # pieces that decide which way up a page is
 _CLEARLY_UPRIGHT = 0.8  # mean confidence at which no other turn is tried
-_FAVOR = (0.12, 0.03)  # of mean confidence, for no turn at all, and for a quarter's
+_WORTH_TURNING = 0.6  # mean confidence below which a turn has found nothing, either
+_LEVEL = 12  # degrees: rows that slope less are read as they are
+_FAVOR = (0.04, 0.03)  # of mean confidence, for no turn at all, and for a quarter's
 _SURE = 0.5  # confidence from which something is called a digit
 _WIDE = 1.1  # width by height from which a piece may be two digits
 _SPECK = 0.1  # of a digit's height: smaller is dirt
 _CUT_COST = 1.2  # for cutting through ink as high as a digit
 _PART_COST = 0.35  # for each further part
+_MOST_JOINED = 300  # pieces; with more, a page is noise
 _MOST_CUTS = 80
 
 
@@ -276,17 +279,18 @@ class Reader:
         ]
         if not pieces:
             return 0.0
-        best, score = self._best_turn(pieces, [0.0])
-        if score > _CLEARLY_UPRIGHT:
-            return best
         slope = _row_direction(pieces)
+        best, score = self._best_turn(pieces, [0.0])
+        if score > _CLEARLY_UPRIGHT and abs(slope) < _LEVEL:
+            return best
         turns = [0.0, 90.0, 180.0, 270.0]
         if abs(slope) > 4:
             turns += [(slope + quarter) % 360 for quarter in (0, 90, 180, 270)]
         best, score = self._best_turn(pieces, turns)
         if score > _CLEARLY_UPRIGHT:
             return best
-        return self._best_turn(pieces, [*turns, *np.arange(15.0, 360.0, 15.0).tolist()])[0]
+        best, score = self._best_turn(pieces, [*turns, *np.arange(15.0, 360.0, 15.0).tolist()])
+        return best if score > _WORTH_TURNING else 0.0
 
     def _best_turn(self, pieces: list[Piece], turns: list[float]) -> tuple[float, float]:
         """Finds by which turn pieces are recognized best, and how well."""
@@ -327,7 +331,7 @@ class Reader:
 
     def _join(self, glyphs: list[_Glyph], size: float) -> list[_Glyph]:
         """Joins strokes that make a digit only together."""
-        while True:
+        while len(glyphs) <= _MOST_JOINED:
             pairs = [
                 (i, j)
                 for i, first in enumerate(glyphs)
@@ -346,6 +350,7 @@ class Reader:
                 return glyphs
             i, j = pairs[best]
             glyphs = [g for k, g in enumerate(glyphs) if k not in (i, j)] + [joined[best]]
+        return glyphs
 
     def _part(self, glyph: _Glyph, size: float) -> list[_Glyph]:
         """Cuts a piece into the digits that it is most probably made of, one or more."""

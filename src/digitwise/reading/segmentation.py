@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float32, UInt8
 _SMALL_SIDE = 220  # pixels of the shorter side on which the paper is estimated
 _STROKE = 0.1  # of the shorter side: wider than most strokes
 _PAPER_WINDOW = 0.33  # of the shorter side: wider than any stroke
+_EVEN = 6  # grey values by which the margin of evenly lit paper varies
 _NEAR_WINDOW = 0.17  # of the shorter side: in which a stroke is the lesser part
 _NO_SHADOW = 0.5  # darkness that no shadow has
 _LEAST_CONTRAST = 0.07  # of the paper's brightness
@@ -131,9 +132,8 @@ def _darkness(
 def _is_light_on_dark(pixels: UInt8[np.ndarray, "h w 3"]) -> bool:
     """Tells the polarity from what stands out of its surroundings: the darker or the lighter."""
     small = _shrink(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), _SMALL_SIDE)
-    if min(small.shape) < 64:
-        around = np.median(np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]]))
-    else:
+    around = _even_margin(small)
+    if around is None:
         around = cv2.medianBlur(small, round(min(small.shape) * _NEAR_WINDOW) // 2 * 2 + 1)
     difference = small.astype(np.float32) - np.float32(around)
     difference[np.abs(difference) < 10] = 0
@@ -152,17 +152,25 @@ def _papers(
     )
     near = cv2.GaussianBlur(closed, (0, 0), max(0.5, _STROKE * short / 3))
     window = max(3, round(short * _PAPER_WINDOW) // 2 * 2 + 1)
-    if short < 64:
-        edge = np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])
-        wide = np.broadcast_to(np.median(edge, axis=0).astype(np.uint8), small.shape)
-    else:
+    margin = _even_margin(small)
+    if margin is None:
         wide = cv2.medianBlur(small, window)
+    else:
+        wide = np.broadcast_to(margin.astype(np.uint8), small.shape)
     size = pixels.shape[1::-1]
     enlarged = [
         cv2.resize(np.ascontiguousarray(paper), size, interpolation=cv2.INTER_LINEAR)
         for paper in (near, wide)
     ]
     return enlarged[0], enlarged[1]
+
+
+def _even_margin(small: UInt8[np.ndarray, "..."]) -> np.ndarray | None:
+    """Takes the color of a page's margin, None where its light is uneven."""
+    edge = np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])
+    typical = np.median(edge, axis=0)
+    varies = float(np.quantile(np.abs(edge - typical), 0.8))
+    return np.asarray(typical) if varies < _EVEN or min(small.shape[:2]) < 64 else None
 
 
 def _shrink(pixels: UInt8[np.ndarray, "..."], short: int) -> UInt8[np.ndarray, "..."]:

@@ -1,0 +1,162 @@
+"""Digits are read out of pages and photographs, with the network that ships."""
+
+import json
+import sys
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from PIL import Image
+
+import digitwise as dw
+from digitwise.cli import main
+from tests.conftest import given_data
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import pages  # composes pages whose truth is known
+
+SCHEMA = json.loads((Path(dw.__file__).parent / "schemas" / "read.json").read_text())
+Digits = tuple[np.ndarray, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def reader() -> dw.Reader:
+    return dw.Reader()
+
+
+def _digits_of(text: str) -> str:
+    return text.replace(" ", "").replace("\n", "")
+
+
+@pytest.fixture(scope="module")
+def photos() -> Path:
+    return given_data("photos")
+
+
+PHOTOS = {
+    "pencil-line.jpg": "05221859",
+    "pen-line.jpg": "13540",
+    "sideways-in-shadow.bmp": "19674899\n354708745",
+    "sticky-note.bmp": "13924579693\n02087836761\n510006\n13582007037",
+    "webcam-slope.png": "237845",
+    "webcam-european.png": "1717",
+}
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_photographs_are_read(reader: dw.Reader, photos: Path, name: str) -> None:
+    found = reader.read(photos / name).text.replace(" ", "")
+    assert sum(pages.compare(PHOTOS[name], found)) <= (name == "sticky-note.bmp")
+
+
+def test_print_that_shows_through_is_not_read(reader: dw.Reader, photos: Path) -> None:
+    found = _digits_of(reader.read(photos / "bleed-through.png").text)
+    assert sorted(found) == sorted("0112345677889")
+
+
+@pytest.mark.parametrize("condition", [*pages.LEVELS, "together"])
+def test_mild_conditions_cost_no_more_than_a_digit_or_two(
+    reader: dw.Reader, digits: Digits, condition: str
+) -> None:
+    random = np.random.default_rng(1)
+    page, lines = pages.page_for(condition, 0, *digits, random)
+    found = reader.read(page)
+    assert sum(pages.compare("".join(lines), _digits_of(found.text))) <= 2
+    assert len(found.lines) == len(lines)
+
+
+@pytest.mark.parametrize("condition", ["tilt", "sideways", "ruled", "light-on-dark", "size"])
+def test_strong_conditions_cost_few_digits(
+    reader: dw.Reader, digits: Digits, condition: str
+) -> None:
+    page, lines = pages.page_for(condition, 2, *digits, np.random.default_rng(1))
+    found = _digits_of(reader.read(page).text)
+    assert sum(pages.compare("".join(lines), found)) <= 3
+
+
+def test_boxes_lie_around_the_digits(reader: dw.Reader, digits: Digits) -> None:
+    page = np.full((300, 500, 3), 255, np.uint8)
+    digit = digits[0][digits[1] == 3][0]
+    page[100:184, 200:284] = 255 - np.kron(digit, np.ones((3, 3), np.uint8))[..., np.newaxis]
+    (line,) = reader.read(page).lines
+    x, y, width, height = line.digits[0].box
+    rows, columns = np.nonzero(digit > 100)
+    assert abs(x - (200 + 3 * columns.min())) <= 4
+    assert abs(y - (100 + 3 * rows.min())) <= 4
+    assert abs(width - 3 * (np.ptp(columns) + 1)) <= 8
+    assert abs(height - 3 * (np.ptp(rows) + 1)) <= 8
+
+
+@pytest.mark.parametrize("value", [0, 128, 255])
+@pytest.mark.parametrize("side", [1, 40, 300])
+def test_an_empty_page_has_no_digits(reader: dw.Reader, value: int, side: int) -> None:
+    reading = reader.read(np.full((side, side), value, np.uint8))
+    assert reading.lines == ()
+    assert reading.text == ""
+
+
+def test_a_digit_that_fills_its_picture_is_read(reader: dw.Reader, digits: Digits) -> None:
+    right = 0
+    for image, label in zip(digits[0][:40], digits[1][:40], strict=True):
+        large = np.asarray(Image.fromarray(image).resize((280, 280), Image.Resampling.BICUBIC))
+        right += reader.read(large).text == str(label)
+    assert right >= 38
+
+
+def test_what_is_no_digit_is_not_read_as_one(reader: dw.Reader, fashion_mnist: Path) -> None:
+    clothes = dw.load_data(path=fashion_mnist)[1][0]
+    found = reader.classify(clothes)
+    threshold = reader.bundle.record["rejection"]["threshold"]
+    assert (found.non_digit <= threshold).mean() < 0.05
+
+
+def test_classify_gives_probabilities(reader: dw.Reader, digits: Digits) -> None:
+    found = reader.classify(digits[0])
+    assert (found.classes == digits[1]).mean() > 0.99
+    assert np.allclose(found.probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+# The command
+
+
+def _write_page(path: str, digits: Digits) -> str:
+    """Writes three digits as a picture, and returns what they are."""
+    row = np.hstack([np.pad(image, 10) for image in digits[0][:3]])
+    Image.fromarray(255 - row).resize((576, 192)).save(path)
+    return "".join(map(str, digits[1][:3]))
+
+
+def test_read_goes_on_after_a_bad_picture(
+    digits: Digits, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("in").mkdir()
+    truth = _write_page("in/a.png", digits)
+    Path("in/b.png").write_bytes(b"no image")
+    assert main(["read", "in", "nowhere.png", "--json", "--output", "out"]) == 1
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
+    jsonschema.validate(document, SCHEMA)
+    first, second, third = document["images"]
+    assert first["lines"][0]["text"].replace(" ", "") == truth
+    assert "not an image" in second["error"]
+    assert "no such file" in third["error"]
+    assert len(printed.err.splitlines()) == 2
+    with Image.open("out/a.png") as drawn:
+        assert drawn.size == (600, 200)
+
+
+def test_read_prints_text_or_csv(digits: Digits, capsys: pytest.CaptureFixture[str]) -> None:
+    truth = _write_page("a.png", digits)
+    assert main(["read", "a.png"]) == 0
+    assert capsys.readouterr().out.strip().replace(" ", "") == truth
+    assert main(["read", "a.png", "--csv"]) == 0
+    header, row = capsys.readouterr().out.splitlines()
+    assert header.startswith("path,page,line,text")
+    assert row.startswith("a.png,1,1,")
+
+
+def test_a_folder_without_pictures_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("empty").mkdir()
+    assert main(["read", "empty"]) == 2
+    assert "the folder holds no pictures" in capsys.readouterr().err
