@@ -1,6 +1,7 @@
 """Pages composed from MNIST's test digits, so that the truth is known, under each condition.
 
     python benchmarks/pages.py [CONDITION...] [--pages N] [--bundle DIR] [--show FOLDER]
+    python benchmarks/pages.py CONDITION --picture FILE
 
 Prints a row a condition and strength: digit error rate, false digits, misses. It shares no code and
 no parameters with `augmentation.py`; the strengths below were fixed before the reader was tuned.
@@ -269,10 +270,17 @@ def main() -> None:
     parser.add_argument("--pages", type=int, default=8, help="pages a condition and strength")
     parser.add_argument("--bundle", default="pretrained")
     parser.add_argument("--show", type=Path, help="a folder for the pages with a mistake, drawn")
+    parser.add_argument("--picture", type=Path, help="only draw one mild page as it was read")
     arguments = parser.parse_args()
     test = load_dataset("mnist", allow_sample=False).test
     assert test is not None
     reader = Reader(arguments.bundle)
+    if arguments.picture:
+        page, _ = page_for(arguments.conditions[0], 0, test.x, test.y, np.random.default_rng(3))
+        drawn = reader.read(page).draw()
+        drawn.thumbnail((760, 760))
+        drawn.crop((0, 0, drawn.width, round(0.62 * drawn.height))).save(arguments.picture)
+        return
     rows = []
     for condition in arguments.conditions or [*LEVELS, "together"]:
         for strength, name in enumerate(STRENGTHS):

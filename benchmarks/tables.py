@@ -1,8 +1,8 @@
-"""Writes the tables of README.md from the rows that were measured.
+"""Writes the tables of README.md and MODEL_CARD.md from the rows that were measured.
 
     python benchmarks/tables.py [--check]
 
-With --check nothing is written; the exit status is 1 where README.md says something else.
+With --check nothing is written; the exit status is 1 where a document says something else.
 """
 
 import argparse
@@ -13,7 +13,8 @@ from typing import Any
 
 import results
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = (ROOT / "README.md", ROOT / "MODEL_CARD.md")
 
 
 def training_table() -> str:
@@ -62,11 +63,59 @@ def _line(kept: dict[str, Any], what: str, measured: str, runs: str) -> str:
     return f"| {what} | {measured} | {runs} | `{kept['command']}` |"
 
 
+def sets_table() -> str:
+    """Words how well other people's digits are recognized, a row a set."""
+    kept = results.read("reading")
+    if kept is None:
+        return ""
+    names = {
+        "mnist": "MNIST test",
+        "usps": "USPS test, 16×16",
+        "uci": "UCI digits, 8×8",
+        "fashion-mnist": "Fashion-MNIST test, no digits",
+    }
+    lines = [
+        "| tested on | images | accuracy | expected calibration error | pass as digits |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for key, name in names.items():
+        figures = kept["sets"][key]
+        accuracy = f"{figures['accuracy']:.2%}" if "accuracy" in figures else "–"
+        error = f"{figures['calibration_error']:.2%}" if "calibration_error" in figures else "–"
+        passing = f"{figures['passing_as_digits']:.2%}"
+        lines.append(f"| {name} | {figures['images']:,} | {accuracy} | {error} | {passing} |")
+    return "\n".join(lines)
+
+
+def reading_table() -> str:
+    """Words what was measured of reading, a row a figure."""
+    kept = results.read("reading")
+    if kept is None:
+        return ""
+    photographs, speed = kept["photographs"], kept["speed"]
+    command = kept["command"]
+    files = len(photographs["files"])
+    edits = f"**{photographs['edits']}** edits in {photographs['digits']} digits"
+    alone = f"{speed['digits_per_second']:,.0f} a second; one in "
+    alone += f"{speed['one_digit_milliseconds']:.2f} ms"
+    lines = [
+        "| what | measured | command |",
+        "| --- | --- | --- |",
+        f"| {files} photographs of handwriting | {edits} | `{command}` |",
+        f"| one photograph, the whole process | {speed['cold_seconds']:.2f} s | `{command}` |",
+        f"| crops of digits, recognized alone | {alone} | `{command}` |",
+    ]
+    return "\n".join(lines)
+
+
+TABLES = {"training": training_table, "sets": sets_table, "reading": reading_table}
+
+
 def filled(text: str) -> str:
     """Puts the tables between their markers."""
     return re.sub(
-        r"(<!-- table: training -->\n).*?(<!-- end -->)",
-        lambda marked: marked[1] + training_table() + "\n" + marked[2],
+        r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)",
+        lambda marked: marked[1] + TABLES[marked[2]]() + "\n" + marked[3],
         text,
         flags=re.DOTALL,
     )
@@ -76,12 +125,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true", help="only compare")
     arguments = parser.parse_args()
-    before = README.read_text()
-    after = filled(before)
-    if arguments.check:
-        return int(before != after)
-    README.write_text(after)
-    return 0
+    stale = False
+    for document in DOCUMENTS:
+        before = document.read_text()
+        after = filled(before)
+        stale = stale or before != after
+        if not arguments.check:
+            document.write_text(after)
+    return int(arguments.check and stale)
 
 
 if __name__ == "__main__":

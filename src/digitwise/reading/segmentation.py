@@ -166,11 +166,14 @@ def _papers(
 
 
 def _even_margin(small: UInt8[np.ndarray, "..."]) -> np.ndarray | None:
-    """Takes the color of a page's margin, None where its light is uneven."""
+    """Takes the color of a page's margin where all of the paper has it, else None."""
     edge = np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])
     typical = np.median(edge, axis=0)
+    if min(small.shape[:2]) < 64:
+        return np.asarray(typical)
     varies = float(np.quantile(np.abs(edge - typical), 0.8))
-    return np.asarray(typical) if varies < _EVEN or min(small.shape[:2]) < 64 else None
+    alike = float((np.abs(small.astype(np.float32) - typical) < 3 * _EVEN).mean())
+    return np.asarray(typical) if varies < _EVEN and alike > 0.6 else None
 
 
 def _shrink(pixels: UInt8[np.ndarray, "..."], short: int) -> UInt8[np.ndarray, "..."]:
