@@ -87,7 +87,7 @@ def _root(
 @app.command()
 def train(
     model: Annotated[
-        str | None, typer.Option(help="tutorial, lenet5 or fast.", show_default="tutorial")
+        str | None, typer.Option(help="tutorial, lenet5, fast or reader.", show_default="tutorial")
     ] = None,
     dataset: DatasetOption = None,
     data: DataOption = None,

@@ -65,7 +65,7 @@ def train(
     The test images choose nothing. Each epoch leaves a checkpoint from which `resume` continues.
 
     Args:
-        model: "tutorial", "lenet5" or "fast"; or a `keras.Sequential` of your own that takes
+        model: "tutorial", "lenet5", "fast", "reader"; or a `keras.Sequential` of yours that takes
             (n, 28, 28, 1) and gives (n, classes) probabilities. It is compiled and trained in
             place, by the recipe of its name (`build_model` names what it builds), else by the
             tutorial's. A network that was trained before goes on from its weights; train it with
@@ -93,6 +93,48 @@ def train(
         DigitwiseError: an argument or the data is bad, or the network does not fit the data.
         MachineError: the disk is full or permission is missing.
     """
+    settings, data, run = _settle(
+        model,
+        dataset,
+        path,
+        epochs,
+        batch_size,
+        validation,
+        seed,
+        output,
+        precision,
+        allow_sample,
+        minimum_steps,
+    )
+    network = _declare(settings, data, None if isinstance(model, str) else model)
+    if not isinstance(model, str):
+        settings = replace(settings, network=_config(network))
+    while True:
+        try:
+            _open_run(run, settings, network)
+            break
+        except TakenError:
+            if output is not None:
+                raise
+            run = plan_run(None, data.name, settings.architecture)
+    with run.locked():
+        return _finish(run, settings, data, network)
+
+
+def _settle(
+    model: Any,
+    dataset: str | None,
+    path: str | Path | None,
+    epochs: SupportsIndex | None,
+    batch_size: SupportsIndex | None,
+    validation: SupportsIndex | None,
+    seed: SupportsIndex,
+    output: str | Path | None,
+    precision: str,
+    allow_sample: bool,
+    minimum_steps: SupportsIndex | None,
+) -> tuple[TrainingSettings, Dataset, Run]:
+    """Settles what `train` was asked for: numbers, folder and data, before Keras is imported."""
     architecture = _name_of(model)
     recipe = RECIPES[OWN_RECIPE] if architecture == OWN_NETWORK else recipe_for(architecture)
     epochs = whole_number("epochs", recipe.epochs if epochs is None else epochs)
@@ -130,19 +172,7 @@ def train(
             f"{settings.total_epochs} epochs instead of {settings.epochs}: the data is small, and "
             f"a training has at least {settings.minimum_steps} steps"
         )
-    network = _declare(settings, data, None if isinstance(model, str) else model)
-    if not isinstance(model, str):
-        settings = replace(settings, network=_config(network))
-    while True:
-        try:
-            _open_run(run, settings, network)
-            break
-        except TakenError:
-            if output is not None:
-                raise
-            run = plan_run(None, data.name, architecture)
-    with run.locked():
-        return _finish(run, settings, data, network)
+    return settings, data, run
 
 
 def resume(run: str | Path, asked: Mapping[str, Any] | None = None) -> Bundle:
