@@ -186,7 +186,6 @@ class _Glyph:
     digit: int
     confidence: float
     non_digit: float
-    top: float = field(default=0.0)
 
     @property
     def is_digit(self) -> bool:
