@@ -264,3 +264,9 @@ def test_two_trainings_that_choose_one_default_name_both_find_a_place(
     monkeypatch.setattr(training, "_open_run", overtaken)
     bundle = dw.train("tutorial", path=small, epochs=1, minimum_steps=1)
     assert bundle.path == Path("runs/small-tutorial-2/bundle")
+
+
+def test_a_reader_trained_without_validation_rejects_nothing(small: Path) -> None:
+    bundle = dw.train("reader", path=small, epochs=1, validation=0, minimum_steps=1, output="run")
+    assert bundle.record["rejection"] is None
+    assert bundle.record["architecture"]["outputs"] == 11

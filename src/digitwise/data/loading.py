@@ -104,8 +104,10 @@ def load_data(
         >>> (x_train, y_train), (x_test, y_test) = load_data()
     """
     loaded = load_dataset(dataset, path, allow_sample=allow_sample)
-    train, test = train_and_test(loaded)
-    return (train.x, train.y), (test.x, test.y)
+    whole = with_test_set(loaded, seed=0)
+    assert whole.train is not None
+    assert whole.test is not None
+    return (whole.train.x, whole.train.y), (whole.test.x, whole.test.y)
 
 
 def load_dataset(
@@ -169,18 +171,6 @@ def with_test_set(dataset: Dataset, seed: int) -> Dataset:
         split_seed=seed,
         whole_digests=dataset.digests,
     )
-
-
-def train_and_test(dataset: Dataset, seed: int = 0) -> tuple[LabeledImages, LabeledImages]:
-    """Returns the training and the test set, split 5:1 where there is one set alone.
-
-    Raises:
-        DigitwiseError: there is no training set.
-    """
-    whole = with_test_set(dataset, seed)
-    assert whole.train is not None
-    assert whole.test is not None
-    return whole.train, whole.test
 
 
 def sha256(chunks: Iterable[bytes | memoryview]) -> str:

@@ -262,34 +262,40 @@ def _declare(settings: TrainingSettings, data: Dataset, own: Any = None) -> "ker
                 "the run's network cannot be rebuilt from its settings: import the module that "
                 "registers its layers, then resume from Python"
             ) from error
+    keras.utils.set_random_seed(settings.seed)
+    _check_fit(own, shape, outputs)
+    return own
+
+
+def _check_fit(own: Any, shape: tuple[int, ...], outputs: int) -> None:
+    """Refuses a caller's network that does not take the data or gives no probabilities."""
+    from digitwise.network.backend import keras
+
     if not isinstance(own, keras.Sequential):
         raise DigitwiseError(f"a network is a name or a keras.Sequential, not {type(own).__name__}")
-    keras.utils.set_random_seed(settings.seed)
     if not own.layers:
         raise DigitwiseError("the network has no layers")
     try:
         if not own.built:
             own.build((None, *shape))
-        own(np.zeros((1, *shape), np.float32))
     except (ValueError, TypeError) as error:
-        if own.built and own.input_shape[1:] == shape:
-            reason = str(error).strip().splitlines()[0]
-            raise DigitwiseError(f"the network cannot take images of {shape}: {reason}") from error
-        if not own.built:
-            raise DigitwiseError(
-                f"the network does not fit images of {shape}: check kernels, strides and pools"
-            ) from error
+        raise DigitwiseError(
+            f"the network does not fit images of {shape}: check kernels, strides and pools"
+        ) from error
     if own.input_shape[1:] != shape or own.output_shape[1:] != (outputs,):
         raise DigitwiseError(
             f"the network takes {own.input_shape[1:]} and gives {own.output_shape[1:]}; the data "
             f"needs {shape} and {(outputs,)}"
         )
-    given = keras.ops.convert_to_numpy(own(np.zeros((1, *shape), np.float32)))
+    try:
+        given = keras.ops.convert_to_numpy(own(np.zeros((1, *shape), np.float32)))
+    except (ValueError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DigitwiseError(f"the network cannot take images of {shape}: {reason}") from error
     if not (np.allclose(given.sum(axis=1), 1, atol=1e-3) and (given >= 0).all()):
         raise DigitwiseError(
             "the network's outputs are no probabilities: end it with Activation('softmax')"
         )
-    return own
 
 
 def _config(network: "keras.Sequential") -> dict[str, Any]:
@@ -378,29 +384,23 @@ def _leave_bundle(
             "notice": SAMPLE_NOTICE if data.is_sample else None,
             "calibration": {"temperature": 1.0, "fitted_on": None},
             "rejection": None,
+            "validation": None,
             "seconds": round(seconds, 3),
             "packages": _packages(),
         }
         unfinished = Bundle(folder, record)
-        record["calibration"], record["validation"] = _validate(unfinished, validation)
-        if settings.recipe.augmentation:
-            record["rejection"] = _rejection(unfinished, validation, settings.seed)
+        if len(validation.y):
+            record["calibration"] = {
+                "temperature": calibrate(unfinished, validation),
+                "fitted_on": "validation",
+            }
+            record["validation"] = score(unfinished, validation, data.name, "validation").summary()
+            if settings.recipe.augmentation:
+                record["rejection"] = _rejection(unfinished, validation, settings.seed)
         tested = score(unfinished, data.test, data.name, data.source)
         record["test"] = tested.summary()
         write_json(folder / RECORD_FILE, record)
     return open_bundle(run.bundle)
-
-
-def _validate(
-    bundle: Bundle, validation: LabeledImages
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Fits the temperature on the validation images and takes their figures."""
-    if not len(validation.y):
-        return {"temperature": 1.0, "fitted_on": None}, None
-    calibration = {"temperature": calibrate(bundle, validation), "fitted_on": "validation"}
-    calibrated = Bundle(bundle.path, {**bundle.record, "calibration": calibration})
-    bundle.record["calibration"] = calibration
-    return calibration, score(calibrated, validation, "validation", "").summary()
 
 
 def _rejection(bundle: Bundle, validation: LabeledImages, seed: int) -> dict[str, float]:

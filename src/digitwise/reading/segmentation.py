@@ -151,10 +151,9 @@ def _papers(
         small, cv2.MORPH_CLOSE, _disk(_STROKE * short), borderType=cv2.BORDER_REPLICATE
     )
     near = cv2.GaussianBlur(closed, (0, 0), max(0.5, _STROKE * short / 3))
-    window = max(3, round(short * _PAPER_WINDOW) // 2 * 2 + 1)
     margin = _even_margin(small)
     if margin is None:
-        wide = cv2.medianBlur(small, window)
+        wide = cv2.medianBlur(small, max(3, round(short * _PAPER_WINDOW) // 2 * 2 + 1))
     else:
         wide = np.broadcast_to(margin.astype(np.uint8), small.shape)
     size = pixels.shape[1::-1]
@@ -223,10 +222,10 @@ def remove_rules(ink: Ink) -> Ink:
         length = max(40, round((width if across else height) * 0.25))
         if length >= (width if across else height):
             continue
-        shape = (length, 1) if across else (1, length)
+        run = (1, length) if across else (length, 1)
         thick = (1, 3) if across else (3, 1)
         joined = cv2.dilate(mask, np.ones(thick, np.uint8))  # a line that tilts a little
-        lines = cv2.morphologyEx(joined, cv2.MORPH_OPEN, np.ones(shape[::-1], np.uint8))
+        lines = cv2.morphologyEx(joined, cv2.MORPH_OPEN, np.ones(run, np.uint8))
         if not lines.any():
             continue
         lines = _thin_parts(lines & mask, across)
@@ -238,12 +237,11 @@ def remove_rules(ink: Ink) -> Ink:
 
 def _thin_parts(lines: UInt8[np.ndarray, "h w"], across: bool) -> UInt8[np.ndarray, "h w"]:
     """Keeps those long runs that are thin: a rule, not the side of a thick stroke."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(lines, connectivity=8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(lines, connectivity=8)
     extent = stats[:, cv2.CC_STAT_WIDTH if across else cv2.CC_STAT_HEIGHT]
     thickness = stats[:, cv2.CC_STAT_AREA] / np.maximum(extent, 1)
     thin = thickness <= np.maximum(6, extent / 40)
     thin[0] = False
-    assert count == len(thin)
     return thin[labels].astype(np.uint8)
 
 
