@@ -165,7 +165,7 @@ def _with_flag_and_foot(image: Image, random: Random) -> Image:
         return image
     canvas = np.zeros((44, 60), np.uint8)
     canvas[8:36, 16:44] = image
-    top, bottom = rows[0] + 8, rows[-1] + 8
+    top, bottom = float(rows[0] + 8), float(rows[-1] + 8)
     top_x = 16 + float(np.flatnonzero(image[rows[0]] > 80).mean())
     bottom_x = 16 + float(np.flatnonzero(image[rows[-1]] > 80).mean())
     height = bottom - top
