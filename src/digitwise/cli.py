@@ -89,6 +89,15 @@ def train(
     model: Annotated[
         str | None, typer.Option(help="tutorial, lenet5, fast or reader.", show_default="tutorial")
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="Continue from this bundle, or 'pretrained', on your own digits in --data, mixed "
+            "with MNIST.",
+            show_default=False,
+        ),
+    ] = None,
     dataset: DatasetOption = None,
     data: DataOption = None,
     epochs: Annotated[
@@ -134,6 +143,8 @@ def train(
     if resume is not None:
         if output is not None:
             raise DigitwiseError("--output does not go with --resume: the run has its folder")
+        if start is not None:
+            raise DigitwiseError("--from does not go with --resume: the run has its start")
         asked = {
             "architecture": model,
             "dataset": dataset,
@@ -147,7 +158,8 @@ def train(
         bundle = training.resume(resume, asked)
     else:
         bundle = training.train(
-            model or "tutorial",
+            model,
+            start=start,
             dataset=dataset,
             path=data,
             epochs=epochs,
@@ -446,6 +458,7 @@ def _print_training(bundle: "Bundle", json_output: bool) -> None:
                 "precision": record["settings"]["precision"],
                 "seconds": record["seconds"],
                 "validation": record["validation"],
+                "fine_tuning": record.get("fine_tuning"),
                 **record["test"],
             }
         )
@@ -456,6 +469,10 @@ def _print_training(bundle: "Bundle", json_output: bool) -> None:
         f"accuracy  {test['accuracy']:.2%} of {test['images']:,} test images "
         f"(95% interval {low:.2%} to {high:.2%})"
     )
+    if record.get("fine_tuning"):
+        for what, name in (("own_test", "on yours"), ("mnist_test", "on MNIST")):
+            before, after = record["fine_tuning"][what]
+            print(f"{name:9} {before:.2%} before, {after:.2%} now")
     print(f"training  {record['seconds']:.1f} s")
     print(f"bundle    {bundle.path}")
 

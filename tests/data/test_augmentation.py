@@ -26,4 +26,4 @@ def test_one_seed_gives_one_augmentation(digits: Digits) -> None:
 
 
 def test_non_digits_are_made_in_number(digits: Digits) -> None:
-    assert non_digits(digits[0], 300, np.random.default_rng(0)).shape == (300, 28, 28)
+    assert non_digits(*digits, 300, np.random.default_rng(0)).shape == (300, 28, 28)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Float, Integer, UInt8
 
-from digitwise.data.normalization import SIDE, fit_to_mnist
+from digitwise.data.normalization import INK_SIDE, MASS_CENTER, SIDE, fit_to_mnist
 
 NON_DIGIT_SHARE = 1 / 8  # of a reader's training images
 _LETTERS = "ACEFHKLMNPRTUVWXacdehkmnpruvwx@#%?!*=+~"  # none that a digit is written like
@@ -21,6 +21,11 @@ _HERSHEY = (
     cv2.FONT_HERSHEY_SCRIPT_SIMPLEX,
     cv2.FONT_HERSHEY_SCRIPT_COMPLEX,
 )
+_COLUMNS, _ROWS = np.meshgrid(np.arange(SIDE), np.arange(SIDE))
+_TURNS = {  # digit: the quarter turns after which it is none
+    **dict.fromkeys((1, 2, 4, 5, 6, 8, 9), (1, 3)),
+    **dict.fromkeys((3, 7), (1, 2, 3)),
+}
 Image = UInt8[np.ndarray, "28 28"]
 Random = np.random.Generator
 
@@ -46,25 +51,32 @@ def augment(
     others = random.random(len(x)) < NON_DIGIT_SHARE
     for index in range(len(x)):
         if others[index]:
-            images[index] = _non_digit(x, index, random)
+            images[index] = _non_digit(x, y, index, random)
             labels[index] = classes
         else:
-            images[index] = distort(_europeanize(x[index], int(y[index]), random), random)
+            image = _europeanize(x[index], int(y[index]), random)
+            if random.random() < 0.10:
+                image = _cut_from_neighbor(image, x[random.integers(len(x))], random)
+            images[index] = distort(image, random)
     return images, labels
 
 
 def non_digits(
-    x: UInt8[np.ndarray, "n 28 28"], count: int, random: Random
+    x: UInt8[np.ndarray, "n 28 28"],
+    y: Integer[np.ndarray, " n"],
+    count: int,
+    random: Random,
 ) -> UInt8[np.ndarray, "count 28 28"]:
-    """Makes pictures of what is no digit: joined digits, pieces, letters, scribbles, shapes.
+    """Makes pictures of what is no digit: joined and lying digits, letters, scribbles, shapes.
 
     Args:
         x: digits to make some of them from.
+        y: their labels.
         count: how many to make.
         random: decides everything.
     """
     chosen = random.integers(0, len(x), count)
-    return np.stack([_non_digit(x, int(index), random) for index in chosen])
+    return np.stack([_non_digit(x, y, int(index), random) for index in chosen])
 
 
 # Digits
@@ -83,15 +95,17 @@ def distort(image: Image, random: Random) -> Image:
         image = cv2.GaussianBlur(image, (3, 3), random.uniform(0.4, 1.0))
     elif draw < 0.30:
         image = _coarsen(image, random)
-    if random.random() < 0.05:
-        image = _with_neighbor(image, random)
+    if random.random() < 0.08:
+        image = _with_remnant(image, random)
+    if random.random() < 0.04:
+        image = _interrupt(image, random)
     if random.random() < 0.08:
         image = _dim(image, random)
     return image
 
 
 def _warp(image: Image, random: Random) -> Image:
-    """Turns, scales, shears and shifts; one in four is bent elastically besides.
+    """Turns, scales, shears and shifts; of some, bends strokes and shifts weight to one end.
 
     The elastic bending is that of Simard, Steinkraus and Platt (2003), with a coarse field.
     """
@@ -106,17 +120,28 @@ def _warp(image: Image, random: Random) -> Image:
     middle = np.array([SIDE / 2, SIDE / 2])
     shift = middle - matrix @ middle + random.uniform(-2, 2, 2)
     affine = np.column_stack([matrix, shift])
-    if random.random() >= 0.25:
+    if random.random() >= 0.35:
         return cv2.warpAffine(image, affine, (SIDE, SIDE), flags=cv2.INTER_LINEAR)
-    field = random.normal(0, random.uniform(0.4, 1.0), (5, 5, 2)).astype(np.float32)
+    field = random.normal(0, random.uniform(0.3, 1.0), (5, 5, 2)).astype(np.float32)
     bend = cv2.resize(field, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
     inverse = cv2.invertAffineTransform(affine)
-    columns, rows = np.meshgrid(np.arange(SIDE), np.arange(SIDE))
-    map_x = inverse[0, 0] * columns + inverse[0, 1] * rows + inverse[0, 2] + bend[..., 0]
-    map_y = inverse[1, 0] * columns + inverse[1, 1] * rows + inverse[1, 2] + bend[..., 1]
+    map_x = inverse[0, 0] * _COLUMNS + inverse[0, 1] * _ROWS + inverse[0, 2] + bend[..., 0]
+    map_y = inverse[1, 0] * _COLUMNS + inverse[1, 1] * _ROWS + inverse[1, 2] + bend[..., 1]
+    if random.random() < 0.6:
+        map_y = _uneven(map_y, random.uniform(0.6, 1.5))
+    if random.random() < 0.3:
+        map_x = _uneven(map_x, random.uniform(0.75, 1.33))
     return cv2.remap(
         image, map_x.astype(np.float32), map_y.astype(np.float32), interpolation=cv2.INTER_LINEAR
     )
+
+
+def _uneven(at: Float[np.ndarray, "28 28"], power: float) -> Float[np.ndarray, "28 28"]:
+    """Stretches one end of a digit and presses the other: small loops and long tails."""
+    along = (at - MASS_CENTER) / INK_SIDE + 0.5
+    inside = (along > 0) & (along < 1)
+    bent = (np.clip(along, 0, 1) ** power - 0.5) * INK_SIDE + MASS_CENTER
+    return np.where(inside, bent, at)
 
 
 def _kernel(random: Random) -> UInt8[np.ndarray, "k k"]:
@@ -133,13 +158,41 @@ def _coarsen(image: Image, random: Random) -> Image:
     return cv2.resize(small, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
 
 
-def _with_neighbor(image: Image, random: Random) -> Image:
-    """Leaves a bit of a neighboring stroke at the edge."""
-    left, right = _ink_columns(image)
+def _cut_from_neighbor(image: Image, neighbor: Image, random: Random) -> Image:
+    """Writes a neighbor that touches or overlaps, and cuts it off again, not quite exactly."""
+    mirrored = random.random() < 0.5
+    own, other = (item[:, ::-1] if mirrored else item for item in (image, neighbor))
+    left, right = _ink_columns(own)
+    other_left, other_right = _ink_columns(other)
+    canvas = np.zeros((SIDE + 8, 3 * SIDE), np.uint8)
+    canvas[4 : 4 + SIDE, : right + 1] = own[:, : right + 1]
+    start = max(left + 1, right + 1 - int(random.integers(-1, 4)))
+    top, end = 4 + int(random.integers(-4, 5)), start + other_right + 1 - other_left
+    region = canvas[top : top + SIDE, start:end]
+    np.maximum(region, other[:, other_left : other_right + 1], out=region)
+    cut = canvas[:, : max(left + 2, right + 1 + int(random.integers(-2, 3)))]
+    return fit_to_mnist(np.ascontiguousarray(cut[:, ::-1] if mirrored else cut))
+
+
+def _with_remnant(image: Image, random: Random) -> Image:
+    """Leaves a bit of a neighbor's stroke, of a rule or of a box at the digit's edge."""
+    along_rows = random.random() < 0.35
+    upright = np.ascontiguousarray(image.T) if along_rows else image.copy()
+    left, right = _ink_columns(upright)
     side = left - 1 if random.random() < 0.5 else right + 1
     top, length = random.integers(3, 18), random.integers(3, 9)
     ends = (int(side), int(top)), (int(side + random.integers(-2, 3)), int(top + length))
-    return cv2.line(image.copy(), *ends, int(random.integers(120, 256)), 1, cv2.LINE_AA)
+    marked = cv2.line(upright, *ends, int(random.integers(120, 256)), 1, cv2.LINE_AA)
+    return np.ascontiguousarray(marked.T) if along_rows else marked
+
+
+def _interrupt(image: Image, random: Random) -> Image:
+    """Takes out a row or a column, as where a rule was removed."""
+    cut = image.copy()
+    at, width = int(random.integers(7, 21)), int(random.integers(1, 3))
+    band = np.s_[at : at + width] if random.random() < 0.7 else np.s_[:, at : at + width]
+    cut[band] = (cut[band] * random.uniform(0, 0.5)).astype(np.uint8)
+    return cut
 
 
 def _dim(image: Image, random: Random) -> Image:
@@ -227,14 +280,19 @@ def _ink_columns(image: Image) -> tuple[int, int]:
 # What is no digit
 
 
-def _non_digit(x: UInt8[np.ndarray, "n 28 28"], index: int, random: Random) -> Image:
+def _non_digit(
+    x: UInt8[np.ndarray, "n 28 28"], y: Integer[np.ndarray, " n"], index: int, random: Random
+) -> Image:
     """Makes one picture of what is no digit."""
     kind = random.random()
-    if kind < 0.40:
+    if kind < 0.20 and int(y[index]) in _TURNS:
+        turn = int(random.choice(_TURNS[int(y[index])]))
+        return distort(np.ascontiguousarray(np.rot90(x[index], turn)), random)
+    if kind < 0.48:
         return distort(_joined(x, index, random), random)
-    if kind < 0.62:
+    if kind < 0.66:
         return distort(_letter(random), random)
-    if kind < 0.80:
+    if kind < 0.83:
         return distort(_scribble(random), random)
     return _shape(random)
 

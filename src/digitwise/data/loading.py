@@ -3,7 +3,7 @@
 import hashlib
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +32,7 @@ SAMPLE_NOTICE = (
     "For MNIST: digitwise datasets fetch mnist, or --data PATH"
 )
 _SAMPLE_SPLIT_SEED = 0
+_MNIST_SHARE = 12_000  # of MNIST's training images, mixed with a user's own
 _TEST_SHARE = 6  # one set alone gives a sixth of itself to testing
 
 
@@ -47,6 +48,8 @@ class Dataset:
         classes: the name of each label.
         split_seed: what one set alone was split by, None where it came as two or is whole.
         whole_digests: digests of the one set alone before it was split, else None.
+        remembered: where the training set is mixed with MNIST's: its test set, by which it is
+            seen that nothing was forgotten.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Dataset:
     classes: tuple[str, ...]
     split_seed: int | None = None
     whole_digests: dict[str, str] | None = None
+    remembered: LabeledImages | None = None
 
     @property
     def is_sample(self) -> bool:
@@ -171,6 +175,60 @@ def with_test_set(dataset: Dataset, seed: int) -> Dataset:
         split_seed=seed,
         whole_digests=dataset.digests,
     )
+
+
+def mix_with_mnist(own: Dataset, seed: int, *, allow_sample: bool = True) -> Dataset:
+    """Puts a user's own digits behind some of MNIST's, so that learning them forgets nothing.
+
+    Args:
+        own: with a training and a test set; its classes are some of MNIST's.
+        seed: decides which of MNIST's training images are taken.
+        allow_sample: whether the built-in sample may stand in for MNIST.
+
+    Returns:
+        The mixture under the name of `own`, tested by its test set.
+
+    Raises:
+        DigitwiseError: a class is no digit, or MNIST is not to be had.
+    """
+    assert own.train is not None
+    assert own.test is not None
+    mnist = load_dataset("mnist", allow_sample=allow_sample)
+    assert mnist.train is not None
+    train, test = (with_classes(part, own, mnist.classes) for part in (own.train, own.test))
+    taken = np.random.default_rng(seed).permutation(len(mnist.train.y))[:_MNIST_SHARE]
+    return replace(
+        own,
+        source=f"{own.source}, mixed with MNIST ({mnist.source})",
+        train=LabeledImages(
+            np.concatenate([mnist.train.x[taken], train.x]),
+            np.concatenate([mnist.train.y[taken], train.y]),
+        ),
+        test=test,
+        classes=mnist.classes,
+        remembered=mnist.test,
+    )
+
+
+def with_classes(images: LabeledImages, data: Dataset, classes: Sequence[str]) -> LabeledImages:
+    """Renumbers labels as others number the same classes.
+
+    Args:
+        images: labeled as `data` numbers its classes.
+        data: what they are from.
+        classes: the names in the order wanted.
+
+    Raises:
+        DigitwiseError: a class is not among them.
+    """
+    unknown = [name for name in data.classes if name not in classes]
+    if unknown:
+        raise DigitwiseError(
+            f"{data.source}: has the class {unknown[0]}, which the bundle does not know: "
+            f"it knows {', '.join(classes)}"
+        )
+    numbers = np.array([classes.index(name) for name in data.classes], np.uint8)
+    return LabeledImages(images.x, numbers[images.y])
 
 
 def sha256(chunks: Iterable[bytes | memoryview]) -> str:

@@ -2,11 +2,15 @@
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Shaped, UInt8
 
 SIDE = 28
 INK_SIDE = 20
 MASS_CENTER = 14  # where MNIST's own images have it (measured: 14.00 ± 0.29), not 13.5
+_STROKE_RANGE = (1.7, 3.8)  # pixels of 20: nine in ten of MNIST's digits (measured: 1.66 to 3.78)
+_FINE = 4  # of these pixels make one of 20, while stroke weight is changed
+_NEIGHBORS = np.ones((3, 3), np.uint8)
+_INK = 110  # of 255, from which a pixel belongs to a stroke
 
 
 def fit_to_mnist(ink: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "28 28"]:
@@ -14,7 +18,8 @@ def fit_to_mnist(ink: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "28 28"]:
 
     The long side of the ink is fitted to 20 pixels with anti-aliasing, and the result is placed
     with its center of mass in the middle of a 28×28 field, as the set's makers describe it
-    (LeCun, Cortes and Burges, "The MNIST database of handwritten digits", 1998).
+    (LeCun, Cortes and Burges, "The MNIST database of handwritten digits", 1998). Strokes that are
+    thinner or thicker than MNIST's are first brought to the nearest weight that MNIST has.
 
     Args:
         ink: grey values, ink bright on a dark ground, of any size.
@@ -26,8 +31,7 @@ def fit_to_mnist(ink: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "28 28"]:
     box = _ink_box(ink)
     if box is None:
         return field
-    top, bottom, left, right = box
-    fitted = _fit_long_side(_stretch(ink)[top:bottom, left:right])
+    fitted = _fit_long_side(_with_usual_stroke(_stretch(ink, box)), INK_SIDE)
     height, width = fitted.shape
     moments = cv2.moments(fitted)
     mass_x = moments["m10"] / moments["m00"] if moments["m00"] else (width - 1) / 2
@@ -51,27 +55,63 @@ def ink_bright(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
     return grey
 
 
-def _ink_box(ink: UInt8[np.ndarray, "h w"]) -> tuple[int, int, int, int] | None:
-    """Bounds the pixels that clearly differ from the ground: top, bottom, left, right."""
-    ground = int(ink.min())
-    threshold = ground + max(1, (int(ink.max()) - ground) // 5)
-    rows = np.flatnonzero((ink >= threshold).any(axis=1))
-    columns = np.flatnonzero((ink >= threshold).any(axis=0))
-    if not len(rows) or int(ink.max()) == ground:
+def _ink_box(ink: UInt8[np.ndarray, "h w"]) -> tuple[slice, slice] | None:
+    """Bounds the pixels that clearly differ from the ground: rows and columns."""
+    ground, brightest = int(ink.min()), int(ink.max())
+    if brightest == ground:
         return None
-    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    threshold = ground + max(1, (brightest - ground) // 5)
+    x, y, width, height = cv2.boundingRect(cv2.compare(ink, threshold, cv2.CMP_GE))
+    return slice(y, y + height), slice(x, x + width)
 
 
-def _stretch(ink: UInt8[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
-    """Stretches grey values so that the ground is 0 and the brightest ink 255."""
+def _stretch(ink: UInt8[np.ndarray, "h w"], box: tuple[slice, slice]) -> Float32[np.ndarray, "..."]:
+    """Takes what is in a box, its grey values stretched: the ground is 0, the brightest ink 255."""
     ground = int(ink.min())
-    return (ink.astype(np.float32) - ground) * np.float32(255 / (int(ink.max()) - ground))
+    return (ink[box].astype(np.float32) - ground) * np.float32(255 / (int(ink.max()) - ground))
 
 
-def _fit_long_side(crop: Float32[np.ndarray, "h w"]) -> UInt8[np.ndarray, "fitted_h fitted_w"]:
-    """Scales a crop so that its longer side measures 20 pixels."""
-    scale = INK_SIDE / max(crop.shape)
+def _fit_long_side(
+    crop: Shaped[np.ndarray, "h w"], side: int
+) -> UInt8[np.ndarray, "fitted_h fitted_w"]:
+    """Scales a crop so that its longer side measures as many pixels."""
+    scale = side / max(crop.shape)
     size = (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale)))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     resized = cv2.resize(crop, size, interpolation=method)
-    return np.clip(np.rint(resized), 0, 255).astype(np.uint8)
+    return cv2.add(resized, 0.0, dtype=cv2.CV_8U)  # rounds, and keeps within 0 and 255
+
+
+def _with_usual_stroke(crop: Float32[np.ndarray, "h w"]) -> Shaped[np.ndarray, "new_h new_w"]:
+    """Thickens strokes that are thinner than MNIST's, thins those that are thicker."""
+    fine = _fit_long_side(crop, _FINE * INK_SIDE)
+    width = _stroke_width(fine)
+    thinnest, thickest = (_FINE * bound for bound in _STROKE_RANGE)
+    change = round(max(thinnest - width, 0) - min(max(width - thickest, 0), width / 2))
+    if abs(change) < 2:
+        return crop
+    around = _with_margin(fine, abs(change))
+    if change > 0:
+        weighted = cv2.dilate(around, _disk(change + 1))
+    else:
+        weighted = cv2.erode(around, _disk(1 - change))
+    box = _ink_box(weighted)
+    return crop if box is None else weighted[box]
+
+
+def _stroke_width(fine: UInt8[np.ndarray, "h w"]) -> float:
+    """Measures how wide strokes are, in pixels: twice the usual distance from ridge to ground."""
+    ink = cv2.compare(_with_margin(fine, 1), _INK, cv2.CMP_GT)
+    distance = cv2.distanceTransform(ink, cv2.DIST_L2, 3)
+    ridge = np.sort(distance[(distance > 0) & (distance >= cv2.dilate(distance, _NEIGHBORS))])
+    return 2 * float(ridge[len(ridge) // 2]) - 1 if len(ridge) else 0.0
+
+
+def _with_margin(image: UInt8[np.ndarray, "h w"], margin: int) -> UInt8[np.ndarray, "new_h new_w"]:
+    """Adds empty pixels on all sides."""
+    return cv2.copyMakeBorder(image, margin, margin, margin, margin, cv2.BORDER_CONSTANT)
+
+
+def _disk(diameter: int) -> UInt8[np.ndarray, "k k"]:
+    """Makes a round kernel."""
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (diameter, diameter))

@@ -103,10 +103,10 @@ def _reader(classes: int) -> Layers:
     """Six convolutions and global average pooling, to be trained with augmentation."""
     return [
         *_normalized_convolution(32, 5, strides=2, padding="same"),
-        *_normalized_convolution(64, 3, padding="same"),
+        *_normalized_convolution(48, 3, padding="same"),
         *_normalized_convolution(64, 3, padding="same"),
         layers.MaxPooling2D((2, 2)),
-        *_normalized_convolution(128, 3, padding="same"),
+        *_normalized_convolution(96, 3, padding="same"),
         *_normalized_convolution(128, 3, padding="same"),
         layers.MaxPooling2D((2, 2)),
         *_normalized_convolution(192, 3, padding="same"),

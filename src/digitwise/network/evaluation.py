@@ -11,7 +11,7 @@ from jaxtyping import Float, Float32, Int64, Integer, UInt8
 
 from digitwise.bundle import Bundle, open_bundle, soften
 from digitwise.data.formats import LabeledImages
-from digitwise.data.loading import Dataset, load_dataset, with_test_set
+from digitwise.data.loading import Dataset, load_dataset, with_classes, with_test_set
 from digitwise.data.preprocessing import preprocess
 from digitwise.errors import DigitwiseError, MissingClassWarning
 
@@ -152,16 +152,7 @@ def _test_part(bundle: Bundle, data: Dataset) -> LabeledImages:
         data = with_test_set(data, trained_on["split_seed"])
     test = data.test or data.train
     assert test is not None
-    if data.classes == bundle.classes:
-        return test
-    unknown = [name for name in data.classes if name not in bundle.classes]
-    if unknown:
-        raise DigitwiseError(
-            f"{data.source}: has the class {unknown[0]}, which the bundle does not know: "
-            f"it knows {', '.join(bundle.classes)}"
-        )
-    numbers = np.array([bundle.classes.index(name) for name in data.classes], np.uint8)
-    return LabeledImages(test.x, numbers[test.y])
+    return with_classes(test, data, bundle.classes)
 
 
 def score(bundle: Bundle, test: LabeledImages, dataset: str, source: str) -> Evaluation:

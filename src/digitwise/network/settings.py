@@ -4,7 +4,7 @@ import math
 import operator
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -69,6 +69,7 @@ _RANGES = {
     "seed": (0, 2**32 - 1),
     "minimum-steps": (0, 1_000_000_000),
 }
+_FINE_TUNING_RATE = 0.1  # of the recipe's learning rate
 _VALIDATION_SHARE = 12  # of 60,000 images: 5,000
 _MOST_VALIDATION = 5000
 
@@ -90,7 +91,10 @@ class TrainingSettings:
         seed: decides initial weights, dropout, the splits and the order of images.
         precision: "float32" or "bfloat16", of the computation; weights are always float32.
         minimum_steps: epochs are added until a training has as many steps.
-        training_images: how many are left to train on.
+        training_images: how many an epoch shows, repeats counted.
+        start: the bundle that the training continues from, None for fresh weights.
+        own_images: how many of the training images, the last ones, are the user's own among
+            MNIST's; 0 where nothing was mixed.
         recipe: how the architecture is trained.
     """
 
@@ -107,6 +111,8 @@ class TrainingSettings:
     precision: str
     minimum_steps: int
     training_images: int
+    start: str | None
+    own_images: int
     recipe: Recipe
 
     @property
@@ -182,6 +188,12 @@ def recipe_for(architecture: str) -> Recipe:
     if architecture not in RECIPES:
         raise unknown_name("model", architecture, RECIPES)
     return RECIPES[architecture]
+
+
+def fine_tuning(recipe: Recipe) -> Recipe:
+    """Gives a recipe the few epochs and the low learning rate with which a network goes on."""
+    rate = recipe.learning_rate * _FINE_TUNING_RATE
+    return replace(recipe, epochs=3, learning_rate=rate, schedule="cosine", patience=None)
 
 
 def whole_number(name: str, value: Any) -> int:

@@ -12,11 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
+from jaxtyping import Integer
 
 from digitwise.bundle import FORMAT_VERSION, KERAS_FILE, ONNX_FILE, RECORD_FILE, Bundle, open_bundle
 from digitwise.data.augmentation import non_digits
+from digitwise.data.catalog import CATALOG
 from digitwise.data.formats import LabeledImages
-from digitwise.data.loading import SAMPLE_NOTICE, Dataset, load_dataset, with_test_set
+from digitwise.data.loading import (
+    SAMPLE_NOTICE,
+    Dataset,
+    load_dataset,
+    mix_with_mnist,
+    with_test_set,
+)
 from digitwise.data.preprocessing import add_channel, normalize, preprocess, split
 from digitwise.errors import DigitwiseError, MissingClassWarning, TakenError
 from digitwise.messages import say
@@ -30,6 +38,7 @@ from digitwise.network.settings import (
     check_precision,
     choose_precision,
     differing,
+    fine_tuning,
     recipe_for,
     validation_size,
     whole_number,
@@ -41,12 +50,14 @@ if TYPE_CHECKING:
 
 MINIMUM_STEPS = 300
 _AGREEMENT_IMAGES = 1000
+_MOST_REPEATS = 100  # of a user's own image in an epoch
 _PASSING = 0.997  # of validation digits
 
 
 def train(
-    model: "str | keras.Sequential" = "tutorial",
+    model: "str | keras.Sequential | None" = None,
     *,
+    start: Bundle | str | Path | None = None,
     dataset: str | None = None,
     path: str | Path | None = None,
     epochs: SupportsIndex | None = None,
@@ -69,7 +80,11 @@ def train(
             (n, 28, 28, 1) and gives (n, classes) probabilities. It is compiled and trained in
             place, by the recipe of its name (`build_model` names what it builds), else by the
             tutorial's. A network that was trained before goes on from its weights; train it with
-            the same seed, or the images held out may be some that it was trained on.
+            the same seed, or the images held out may be some that it was trained on. Left out,
+            "tutorial", or the network of `start`.
+        start: a bundle of digits to continue from ("pretrained" is the one that ships), instead
+            of a model: a few epochs at a tenth of its learning rate on the data given, among
+            12,000 images of MNIST, so that it learns the new and forgets nothing.
         dataset: a name that `load_data` knows; left out, MNIST, or what `path` holds.
         path: your own data, in any format that `load_data` reads.
         epochs: passes over the training images; left out, the recipe's.
@@ -95,6 +110,7 @@ def train(
     """
     settings, data, run = _settle(
         model,
+        start,
         dataset,
         path,
         epochs,
@@ -106,8 +122,10 @@ def train(
         allow_sample,
         minimum_steps,
     )
-    network = _declare(settings, data, None if isinstance(model, str) else model)
-    if not isinstance(model, str):
+    given = _open_network(settings) if settings.start else model
+    own = None if given is None or isinstance(given, str) else given
+    network = _declare(settings, data, own)
+    if own is not None:
         settings = replace(settings, network=_config(network))
     while True:
         try:
@@ -123,6 +141,7 @@ def train(
 
 def _settle(
     model: Any,
+    start: Bundle | str | Path | None,
     dataset: str | None,
     path: str | Path | None,
     epochs: SupportsIndex | None,
@@ -135,8 +154,13 @@ def _settle(
     minimum_steps: SupportsIndex | None,
 ) -> tuple[TrainingSettings, Dataset, Run]:
     """Settles what `train` was asked for: numbers, folder and data, before Keras is imported."""
-    architecture = _name_of(model)
+    architecture = _name_of("tutorial" if model is None else model)
+    if start is not None:
+        start = _check_start(start, model, dataset, path)
+        architecture = start.architecture
     recipe = RECIPES[OWN_RECIPE] if architecture == OWN_NETWORK else recipe_for(architecture)
+    if start is not None:
+        recipe = fine_tuning(recipe)
     epochs = whole_number("epochs", recipe.epochs if epochs is None else epochs)
     batch_size = whole_number("batch-size", recipe.batch_size if batch_size is None else batch_size)
     validation = None if validation is None else whole_number("validation", validation)
@@ -147,10 +171,13 @@ def _settle(
     check_precision(precision)
     plan_run(output, dataset or "data", architecture)
     data = with_test_set(load_dataset(dataset, path, allow_sample=allow_sample), seed)
+    own_images = 0
+    if start is not None:
+        own_images = _images(data)
+        data = mix_with_mnist(data, seed, allow_sample=allow_sample)
     _check_classes(data)
     run = plan_run(output, data.name, architecture)
-    assert data.train is not None
-    held_out = validation_size(validation, len(data.train.y))
+    held_out = validation_size(validation, _images(data))
     settings = TrainingSettings(
         architecture=architecture,
         network=None,
@@ -164,15 +191,69 @@ def _settle(
         seed=seed,
         precision=choose_precision(precision),
         minimum_steps=minimum_steps,
-        training_images=len(data.train.y) - held_out,
+        training_images=0,
+        start=None if start is None else str(start.path.absolute()),
+        own_images=own_images,
         recipe=recipe,
     )
+    assert data.train is not None
+    settings = replace(settings, training_images=len(_parts(data.train.y, settings)[0]))
     if settings.total_epochs > settings.epochs:
         say(
             f"{settings.total_epochs} epochs instead of {settings.epochs}: the data is small, and "
             f"a training has at least {settings.minimum_steps} steps"
         )
     return settings, data, run
+
+
+def _images(data: Dataset) -> int:
+    """Counts the training images."""
+    return 0 if data.train is None else len(data.train.y)
+
+
+def _check_start(
+    start: Bundle | str | Path, model: Any, dataset: str | None, path: str | Path | None
+) -> Bundle:
+    """Opens the bundle that a training continues from, sure that it reads digits."""
+    if model is not None:
+        raise DigitwiseError("--model does not go with --from: the bundle brings its network")
+    if dataset is None and path is None:
+        raise DigitwiseError("--from needs --data or --dataset: what there is to learn")
+    opened = start if isinstance(start, Bundle) else open_bundle(start)
+    if opened.classes != CATALOG["mnist"].classes:
+        raise DigitwiseError(
+            f"{opened.path}: its classes are not the ten digits: --from mixes with MNIST"
+        )
+    return opened
+
+
+def _open_network(settings: TrainingSettings) -> "keras.Sequential":
+    """Opens the network of the bundle that a training continues from."""
+    from digitwise.network.backend import keras
+
+    assert settings.start is not None
+    keras.utils.set_random_seed(settings.seed)
+    file = Path(settings.start) / KERAS_FILE
+    try:
+        return keras.saving.load_model(file, compile=False, safe_mode=True)
+    except Exception as error:  # zipfile, h5py, JSON: whatever a damaged file sets off
+        raise DigitwiseError(f"{file}: not a network that Keras can open") from error
+
+
+def _parts(
+    y: Integer[np.ndarray, " n"], settings: TrainingSettings
+) -> tuple[Integer[np.ndarray, " shown"], Integer[np.ndarray, " held"]]:
+    """Splits the training images: those of an epoch, and those held out for validation.
+
+    Of a mixture, a user's own are shown so often that they are a fifth of the epoch.
+    """
+    kept, held = split(y, settings.validation, settings.seed)
+    own = kept[kept >= len(y) - settings.own_images]
+    if not len(own):
+        return kept, held
+    repeats = round((len(kept) - len(own)) / (4 * len(own)))
+    repeats = min(max(repeats, 1), _MOST_REPEATS)
+    return np.concatenate([kept, np.tile(own, repeats - 1)]), held
 
 
 def resume(run: str | Path, asked: Mapping[str, Any] | None = None) -> Bundle:
@@ -210,6 +291,8 @@ def _continue(opened: Run, settings: TrainingSettings) -> Bundle:
     name = None if settings.path else settings.dataset
     data = load_dataset(name, settings.path, allow_sample=settings.allow_sample)
     data = with_test_set(data, settings.seed)
+    if settings.start:
+        data = mix_with_mnist(data, settings.seed, allow_sample=settings.allow_sample)
     if data.digests != settings.digests:
         raise DigitwiseError(
             f"{data.source}: the data has changed since the run {opened.folder} began: "
@@ -326,7 +409,7 @@ def _finish(
 
     assert data.train is not None
     network = network or _declare(settings, data)
-    kept, held = split(data.train.y, settings.validation, settings.seed)
+    kept, held = _parts(data.train.y, settings)
     train_part = LabeledImages(data.train.x[kept], data.train.y[kept])
     validation = LabeledImages(data.train.x[held], data.train.y[held])
     say(
@@ -399,8 +482,29 @@ def _leave_bundle(
                 record["rejection"] = _rejection(unfinished, validation, settings.seed)
         tested = score(unfinished, data.test, data.name, data.source)
         record["test"] = tested.summary()
+        if data.remembered is not None:
+            record["fine_tuning"] = _fine_tuning_record(settings, data, unfinished, tested.accuracy)
         write_json(folder / RECORD_FILE, record)
     return open_bundle(run.bundle)
+
+
+def _fine_tuning_record(
+    settings: TrainingSettings, data: Dataset, bundle: Bundle, accuracy: float
+) -> dict[str, Any]:
+    """Compares the network with the one that it continued from: on the new data and on MNIST."""
+    assert data.test is not None
+    assert data.remembered is not None
+    assert settings.start is not None
+    before = open_bundle(settings.start)
+    remembered = [
+        score(reader, data.remembered, "mnist", "MNIST").accuracy for reader in (before, bundle)
+    ]
+    return {
+        "from": settings.start,
+        "own_images": settings.own_images,
+        "own_test": [score(before, data.test, data.name, data.source).accuracy, accuracy],
+        "mnist_test": remembered,
+    }
 
 
 def _rejection(bundle: Bundle, validation: LabeledImages, seed: int) -> dict[str, float]:
@@ -409,7 +513,7 @@ def _rejection(bundle: Bundle, validation: LabeledImages, seed: int) -> dict[str
     As many validation digits pass as `_PASSING` says; the shares of made-up non-digits are told.
     """
     random = np.random.default_rng([seed, 0])
-    made_up = non_digits(validation.x, len(validation.y), random)
+    made_up = non_digits(validation.x, validation.y, len(validation.y), random)
     of_digits, of_others = (
         bundle.outputs(normalize(add_channel(x)))[:, -1] for x in (validation.x, made_up)
     )

@@ -11,40 +11,27 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from digitwise.bundle import Bundle, open_bundle
-from digitwise.data.normalization import fit_to_mnist
 from digitwise.errors import DigitwiseError
+from digitwise.reading.glyphs import Glyph, find_glyphs
 from digitwise.reading.images import Picture, Source, open_pictures
+from digitwise.reading.orientation import uprightness
 from digitwise.reading.recognizer import Classification, Recognizer
 from digitwise.reading.segmentation import (
     Ink,
     Piece,
     clear_border,
-    columns_of,
     find_ink,
     find_pieces,
+    remove_frames,
     remove_rules,
     rotation,
     turn,
-    turned_patch,
-    union,
-    without_frames,
 )
 from digitwise.storage import open_whole
 
 Box = tuple[int, int, int, int]
 
-_SAMPLE = 40  # pieces that decide which way up a page is
-_CLEARLY_UPRIGHT = 0.8  # mean confidence at which no other turn is tried
-_WORTH_TURNING = 0.6  # mean confidence below which a turn has found nothing, either
-_LEVEL = 12  # degrees: rows that slope less are read as they are
-_FAVOR = (0.04, 0.03)  # of mean confidence, for no turn at all, and for a quarter's
-_SURE = 0.5  # confidence from which something is called a digit
-_WIDE = 1.1  # width by height from which a piece may be two digits
-_SPECK = 0.1  # of a digit's height: smaller is dirt
-_CUT_COST = 1.2  # for cutting through ink as high as a digit
-_PART_COST = 0.35  # for each further part
-_MOST_JOINED = 300  # pieces; with more, a page is noise
-_MOST_CUTS = 80
+_COLUMN_GAP = 3  # digit heights between columns
 
 
 @dataclass(frozen=True)
@@ -178,20 +165,6 @@ class Reading:
         return document
 
 
-@dataclass
-class _Glyph:
-    """A piece with what it was recognized as."""
-
-    piece: Piece
-    digit: int
-    confidence: float
-    non_digit: float
-
-    @property
-    def is_digit(self) -> bool:
-        return self.confidence >= _SURE
-
-
 class Reader:
     """Reads handwritten digits.
 
@@ -239,13 +212,13 @@ class Reader:
     def _read_picture(self, picture: Picture, source: Source) -> Reading:
         """Reads one decoded page."""
         page = find_ink(picture.pixels)
-        ink = clear_border(remove_rules(page), page)
-        degrees = self._uprightness(ink)
+        ink = clear_border(remove_rules(remove_frames(page)), page)
+        degrees = uprightness(self._recognizer, find_pieces(ink))
         upright = turn(ink, degrees)
         if degrees % 90:
-            upright = remove_rules(upright)
-        glyphs = self._glyphs(find_pieces(upright))
-        rows = _rows([glyph for glyph in glyphs if glyph.is_digit])
+            upright = remove_rules(remove_frames(upright))
+        glyphs = find_glyphs(self._recognizer, find_pieces(upright))
+        rows = _in_columns(_rows([glyph for glyph in glyphs if glyph.is_digit]))
         place = _Placement(picture, ink, degrees)
         others = _others(glyphs, rows, place)
         lines = tuple(
@@ -267,196 +240,10 @@ class Reader:
             picture.pixels,
         )
 
-    def _uprightness(self, ink: Ink) -> float:
-        """Finds by how many degrees against the clock a page is to be turned to be upright."""
-        pieces = without_frames(find_pieces(ink))[: 3 * _SAMPLE]
-        if not pieces:
-            return 0.0
-        usual = float(np.median([_extent(piece) for piece in pieces[:_SAMPLE]]))
-        pieces = [piece for piece in pieces if 0.5 * usual <= _extent(piece) <= 1.7 * usual][
-            :_SAMPLE
-        ]
-        if not pieces:
-            return 0.0
-        slope = _row_direction(pieces)
-        best, score = self._best_turn(pieces, [0.0])
-        if score > _CLEARLY_UPRIGHT and abs(slope) < _LEVEL:
-            return best
-        turns = [0.0, 90.0, 180.0, 270.0]
-        if abs(slope) > 4:
-            turns += [(slope + quarter) % 360 for quarter in (0, 90, 180, 270)]
-        best, score = self._best_turn(pieces, turns)
-        if score > _CLEARLY_UPRIGHT:
-            return best
-        best, score = self._best_turn(pieces, [*turns, *np.arange(15.0, 360.0, 15.0).tolist()])
-        return best if score > _WORTH_TURNING else 0.0
 
-    def _best_turn(self, pieces: list[Piece], turns: list[float]) -> tuple[float, float]:
-        """Finds by which turn pieces are recognized best, and how well."""
-        crops = [fit_to_mnist(turned_patch(piece, turn)) for turn in turns for piece in pieces]
-        found = self.classify(np.stack(crops))
-        scores = found.confidence.reshape(len(turns), len(pieces)).mean(axis=1)
-        favors = np.array([_FAVOR[0] if t == 0 else _FAVOR[1] * (t % 90 == 0) for t in turns])
-        best = int((scores + favors).argmax())
-        return turns[best], float(scores[best])
-
-    def _glyphs(self, pieces: list[Piece]) -> list[_Glyph]:
-        """Recognizes pieces, joining what was broken and parting what touches."""
-        if not pieces:
-            return []
-        pieces = without_frames(pieces)
-        glyphs = self._recognize(pieces)
-        size = _digit_height(glyphs)
-        glyphs = [glyph for glyph in glyphs if _extent(glyph.piece) >= _SPECK * size]
-        glyphs = self._join(glyphs, size)
-        glyphs = [part for glyph in glyphs for part in self._part(glyph, size)]
-        tall = 0.38 * _digit_height(glyphs)
-        for glyph in glyphs:
-            if max(glyph.piece.height, glyph.piece.width) < tall:
-                glyph.confidence, glyph.non_digit = 0.0, 1.0
-        return glyphs
-
-    def _recognize(self, pieces: list[Piece]) -> list[_Glyph]:
-        """Recognizes each piece as it stands."""
-        if not pieces:
-            return []
-        found = self.classify(np.stack([fit_to_mnist(piece.ink) for piece in pieces]))
-        return [
-            _Glyph(piece, int(digit), float(confidence), float(non_digit))
-            for piece, digit, confidence, non_digit in zip(
-                pieces, found.classes, found.confidence, found.non_digit, strict=True
-            )
-        ]
-
-    def _join(self, glyphs: list[_Glyph], size: float) -> list[_Glyph]:
-        """Joins strokes that make a digit only together."""
-        while len(glyphs) <= _MOST_JOINED:
-            pairs = [
-                (i, j)
-                for i, first in enumerate(glyphs)
-                for j, second in enumerate(glyphs)
-                if i < j and _may_belong(first.piece, second.piece, size)
-            ]
-            if not pairs:
-                return glyphs
-            joined = self._recognize([union([glyphs[i].piece, glyphs[j].piece]) for i, j in pairs])
-            gains = [
-                whole.confidence - _apart(glyphs[i], glyphs[j], size)
-                for whole, (i, j) in zip(joined, pairs, strict=True)
-            ]
-            best = int(np.argmax(gains))
-            if gains[best] <= 0:
-                return glyphs
-            i, j = pairs[best]
-            glyphs = [g for k, g in enumerate(glyphs) if k not in (i, j)] + [joined[best]]
-        return glyphs
-
-    def _part(self, glyph: _Glyph, size: float) -> list[_Glyph]:
-        """Cuts a piece into the digits that it is most probably made of, one or more."""
-        piece = glyph.piece
-        wide = piece.width / max(1, piece.height)
-        if piece.height < 0.5 * size or piece.width < 0.35 * size:
-            return [glyph]
-        if glyph.confidence > 0.9 and wide < _WIDE:
-            return [glyph]
-        if wide > 14 or piece.height > 4 * size:
-            return [glyph]
-        cuts = _cut_columns(piece)
-        spans = [
-            (a, b)
-            for a in range(len(cuts))
-            for b in range(a + 1, len(cuts))
-            if 0.1 * size <= cuts[b] - cuts[a] <= 1.25 * max(size, piece.height)
-        ]
-        if not spans:
-            return [glyph]
-        parts = self._recognize([columns_of(piece, cuts[a], cuts[b]) for a, b in spans])
-        through = (piece.ink > 100).sum(axis=0) / max(1, piece.height)
-        best: list[tuple[float, list[_Glyph]]] = [(0.0, []), *[(-math.inf, [])] * (len(cuts) - 1)]
-        for (a, b), part in sorted(zip(spans, parts, strict=True), key=lambda pair: pair[0][1]):
-            if best[a][0] == -math.inf or part.piece.height < 0.3 * piece.height:
-                continue
-            cost = _PART_COST + (_CUT_COST * float(through[cuts[a]]) if a else 0.0)
-            score = best[a][0] + math.log(max(part.confidence, 1e-4)) - cost
-            if score > best[b][0]:
-                best[b] = (score, [*best[a][1], part])
-        whole = math.log(max(glyph.confidence, 1e-4)) - _PART_COST
-        score, chosen = best[-1]
-        if score <= whole or sum(part.is_digit for part in chosen) < 0.75 * len(chosen):
-            return [glyph]
-        return chosen
-
-
-def _row_direction(pieces: list[Piece]) -> float:
-    """Finds in which direction neighbors stand, in degrees against the clock's turning, in ±90."""
-    if len(pieces) < 3:
-        return 0.0
-    centers = np.array([piece.center for piece in pieces])
-    sizes = np.array([max(piece.width, piece.height) for piece in pieces])
-    away = centers[np.newaxis] - centers[:, np.newaxis]
-    distance = np.hypot(away[..., 0], away[..., 1])
-    np.fill_diagonal(distance, np.inf)
-    nearest = distance.argmin(axis=1)
-    rows = np.arange(len(pieces))
-    near = distance[rows, nearest] < 4 * sizes
-    if near.sum() < 2:
-        return 0.0
-    steps = away[rows, nearest][near]
-    doubled = 2 * np.arctan2(steps[:, 1], steps[:, 0])
-    direction = np.degrees(np.arctan2(np.sin(doubled).mean(), np.cos(doubled).mean())) / 2
-    return float(direction)
-
-
-def _digit_height(glyphs: list[_Glyph]) -> float:
-    """Estimates how tall the page's digits are: the median of those recognized, else of all."""
-    tall = [glyph.piece.height for glyph in glyphs if glyph.is_digit]
-    if not tall:
-        tall = [glyph.piece.height for glyph in glyphs]
-    largest = max(tall)
-    return float(np.median([height for height in tall if height >= 0.25 * largest]))
-
-
-def _extent(piece: Piece) -> int:
-    """Measures a piece's longer side."""
-    return max(piece.width, piece.height)
-
-
-def _may_belong(first: Piece, second: Piece, size: float) -> bool:
-    """Tells whether two pieces are near enough to be strokes of one digit."""
-    gap_x = max(first.x, second.x) - min(first.right, second.right)
-    gap_y = max(first.y, second.y) - min(first.bottom, second.bottom)
-    if gap_x > 0.12 * size or gap_y > 0.3 * size:
-        return False
-    width = max(first.right, second.right) - min(first.x, second.x)
-    height = max(first.bottom, second.bottom) - min(first.y, second.y)
-    return width <= 1.3 * size and height <= 1.6 * size
-
-
-def _apart(first: _Glyph, second: _Glyph, size: float) -> float:
-    """Says how well two pieces stand by themselves: what a union has to beat."""
-    small, large = sorted((first, second), key=lambda glyph: glyph.piece.height)
-    if small.piece.height < 0.55 * size:
-        return 0.55 * large.confidence  # a loose stroke is no digit, whatever it looks like
-    return max(0.5, (small.confidence + large.confidence) / 2 + 0.1)
-
-
-def _cut_columns(piece: Piece) -> list[int]:
-    """Proposes where to cut a piece: where little ink stands above another, evenly besides."""
-    ink = (piece.ink > 100).sum(axis=0).astype(np.float32)
-    width = piece.width
-    count = min(_MOST_CUTS, max(3, round(8 * width / max(1, piece.height))))
-    stations = np.linspace(0, width, count + 1)
-    chosen = {0, width}
-    for left, right in itertools.pairwise(stations):
-        start, end = max(2, int(left)), min(width - 2, max(int(right), int(left) + 1))
-        if end > start:
-            chosen.add(start + int(ink[start:end].argmin()))
-    return sorted(chosen)
-
-
-def _rows(glyphs: list[_Glyph]) -> list[list[_Glyph]]:
+def _rows(glyphs: list[Glyph]) -> list[list[Glyph]]:
     """Puts digits in lines, each from left to right, the lines from top to bottom."""
-    rows: list[list[_Glyph]] = []
+    rows: list[list[Glyph]] = []
     for glyph in sorted(glyphs, key=lambda glyph: glyph.piece.center[0]):
         x, y = glyph.piece.center
         best, nearest = None, math.inf
@@ -474,7 +261,26 @@ def _rows(glyphs: list[_Glyph]) -> list[list[_Glyph]]:
     return sorted(rows, key=lambda row: float(np.mean([g.piece.center[1] for g in row])))
 
 
-def _slope(row: list[_Glyph]) -> float:
+def _in_columns(rows: list[list[Glyph]]) -> list[list[Glyph]]:
+    """Puts the lines of a page's left column before those of its right column.
+
+    Columns are two or more lines on either side of a gap that no line crosses.
+    """
+    if len(rows) < 4:
+        return rows
+    size = float(np.median([glyph.piece.height for row in rows for glyph in row]))
+    ordered = sorted(rows, key=lambda row: row[0].piece.x)
+    reach = -math.inf
+    for number, row in enumerate(ordered):
+        if 2 <= number <= len(rows) - 2 and row[0].piece.x - reach > _COLUMN_GAP * size:
+            left = [row for row in rows if row[0].piece.x < reach]
+            right = [row for row in rows if row[0].piece.x > reach]
+            return _in_columns(left) + _in_columns(right)
+        reach = max(reach, *(glyph.piece.right for glyph in row))
+    return rows
+
+
+def _slope(row: list[Glyph]) -> float:
     """Fits how steeply a line runs so far; level until it has three digits."""
     if len(row) < 3:
         return 0.0
@@ -483,7 +289,7 @@ def _slope(row: list[_Glyph]) -> float:
     return float(((x - x.mean()) * (y - y.mean())).sum()) / max(spread, 1e-6)
 
 
-def _text(row: list[_Glyph]) -> str:
+def _text(row: list[Glyph]) -> str:
     """Writes a line's digits, with a space where the gap is far wider than the others."""
     gaps = [second.piece.x - first.piece.right for first, second in itertools.pairwise(row)]
     size = float(np.median([glyph.piece.height for glyph in row]))
@@ -495,9 +301,7 @@ def _text(row: list[_Glyph]) -> str:
     return text
 
 
-def _others(
-    glyphs: list[_Glyph], rows: list[list[_Glyph]], place: "_Placement"
-) -> tuple[Other, ...]:
+def _others(glyphs: list[Glyph], rows: list[list[Glyph]], place: "_Placement") -> tuple[Other, ...]:
     """Reports what is no digit: a mark where it stands in a line, else unknown."""
     found = []
     for glyph in glyphs:
@@ -510,7 +314,7 @@ def _others(
     return tuple(found)
 
 
-def _stands_in(piece: Piece, row: list[_Glyph]) -> bool:
+def _stands_in(piece: Piece, row: list[Glyph]) -> bool:
     """Tells whether something small stands between, before or after a line's digits."""
     size = float(np.median([glyph.piece.height for glyph in row]))
     x, y = piece.center

@@ -1,5 +1,6 @@
 """Pixels → ink → connected pieces of it, with what helps to put them in lines."""
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -18,6 +19,10 @@ _NOISE_FACTOR = 5.0
 _EDGE_MARGIN = 0.06  # of the shorter side, around what lies beyond the paper
 _NOISY = 0.025  # of the paper's brightness: from there on it is smoothed
 _MOST_PIECES = 600
+_LEAST_FRAME = 16  # pixels of a frame's shorter side
+_THICKEST_RULE, _THICKEST_FRAME = 40, 7  # how many times as long as thick
+_FRAME_COVERS = 0.9  # of each side of its box
+SOLID = 100  # of 255: ink that a cut goes through
 
 
 @dataclass(frozen=True)
@@ -228,19 +233,88 @@ def remove_rules(ink: Ink) -> Ink:
         lines = cv2.morphologyEx(joined, cv2.MORPH_OPEN, np.ones(run, np.uint8))
         if not lines.any():
             continue
-        lines = _thin_parts(lines & mask, across)
+        lines = _thin_parts(lines & mask, across, _THICKEST_RULE)
         cleaned[lines > 0] = 0
         mend = np.ones((7, 1) if across else (1, 7), np.uint8)
         cleaned |= cv2.morphologyEx(cleaned, cv2.MORPH_CLOSE, mend) & mask
     return Ink(np.where(cleaned > 0, ink.strength, 0).astype(np.uint8), cleaned > 0)
 
 
-def _thin_parts(lines: UInt8[np.ndarray, "h w"], across: bool) -> UInt8[np.ndarray, "h w"]:
-    """Keeps those long runs that are thin: a rule, not the side of a thick stroke."""
+def remove_frames(ink: Ink) -> Ink:
+    """Takes the boxes of a form out of upright ink, and mends the digits that they crossed.
+
+    A frame is made of straight lines that hang together and run along all four sides of the box
+    around them. Boxes that share their sides are one such frame.
+    """
+    mask = ink.mask.astype(np.uint8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    cleaned = mask.copy()
+    for number, (x, y, w, h, _) in enumerate(stats[1:].tolist(), 1):
+        if min(w, h) < _LEAST_FRAME:
+            continue
+        place = np.s_[y : y + h, x : x + w]
+        own = (labels[place] == number).astype(np.uint8)
+        if not (_has_two_lines(own, 0) and _has_two_lines(own, 1)):
+            continue
+        frames = _frame_lines(own)
+        if not frames.any():
+            continue
+        rest = own & ~cv2.dilate(frames, np.ones((3, 3), np.uint8))
+        for mend in ((7, 1), (1, 7)):
+            rest |= cv2.morphologyEx(rest, cv2.MORPH_CLOSE, np.ones(mend, np.uint8)) & own
+        cleaned[place][own > 0] = rest[own > 0]
+    return Ink(np.where(cleaned > 0, ink.strength, 0).astype(np.uint8), cleaned > 0)
+
+
+def _has_two_lines(own: UInt8[np.ndarray, "h w"], axis: int) -> bool:
+    """Tells quickly whether ink may have two long lines along an axis, well apart."""
+    amount = np.convolve(own.sum(axis=axis), np.ones(3), "same")
+    long = np.flatnonzero(amount > 0.5 * own.shape[axis])
+    return len(long) > 1 and int(long[-1] - long[0]) > 0.4 * own.shape[1 - axis]
+
+
+def _frame_lines(own: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    """Finds the straight lines of connected ink that belong to frames."""
+    lines = np.zeros_like(own)
+    length = max(_LEAST_FRAME // 2, round(0.5 * min(own.shape)))
+    for across in (True, False):
+        thick = (1, 3) if across else (3, 1)
+        run = (1, length) if across else (length, 1)
+        joined = cv2.dilate(own, np.ones(thick, np.uint8))
+        straight = cv2.morphologyEx(joined, cv2.MORPH_OPEN, np.ones(run, np.uint8)) & own
+        lines |= _thin_parts(straight, across, _THICKEST_FRAME)
+    together = cv2.morphologyEx(lines, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(together, connectivity=8)
+    for number, (x, y, w, h, _) in enumerate(stats[1:].tolist(), 1):
+        group = labels[y : y + h, x : x + w] == number
+        if min(w, h) < _LEAST_FRAME or not _runs_around(group):
+            lines[labels == number] = 0
+    return lines
+
+
+def _runs_around(own: Bool[np.ndarray, "h w"]) -> bool:
+    """Tells whether ink runs along all four sides of its box."""
+    height, width = own.shape
+    y, x = max(3, height // 12), max(3, width // 12)
+    above, below = own[:y].any(axis=0), own[-y:].any(axis=0)
+    left, right = own[:, :x].any(axis=1), own[:, -x:].any(axis=1)
+    return all(float(side.mean()) > _FRAME_COVERS for side in (above, below, left, right))
+
+
+def _thin_parts(
+    lines: UInt8[np.ndarray, "h w"], across: bool, slender: int
+) -> UInt8[np.ndarray, "h w"]:
+    """Keeps those long runs that are thin: a rule, not the side of a thick stroke.
+
+    Args:
+        lines: the runs.
+        across: whether they lie, or else stand.
+        slender: how many times as long as thick they are, unless they are very thin.
+    """
     _, labels, stats, _ = cv2.connectedComponentsWithStats(lines, connectivity=8)
     extent = stats[:, cv2.CC_STAT_WIDTH if across else cv2.CC_STAT_HEIGHT]
     thickness = stats[:, cv2.CC_STAT_AREA] / np.maximum(extent, 1)
-    thin = thickness <= np.maximum(6, extent / 40)
+    thin = thickness <= np.maximum(6, extent / slender)
     thin[0] = False
     return thin[labels].astype(np.uint8)
 
@@ -374,6 +448,28 @@ def union(pieces: list[Piece]) -> Piece:
         region = field[piece.y - y : piece.bottom - y, piece.x - x : piece.right - x]
         np.maximum(region, piece.ink, out=region)
     return Piece(x, y, field)
+
+
+def find_cuts(piece: Piece, per_height: int, most: int) -> list[int]:
+    """Proposes where to cut a piece: where little ink stands above another, evenly besides.
+
+    Args:
+        piece: what to cut.
+        per_height: cuts on as much width as the piece is high.
+        most: how many are proposed at the most.
+
+    Returns:
+        Columns, from left to right, the piece's sides included.
+    """
+    height, width = piece.ink.shape
+    ink = (piece.ink > SOLID).sum(axis=0)
+    count = min(most, max(3, round(per_height * width / max(1, height))))
+    chosen = {0, width}
+    for left, right in itertools.pairwise(np.linspace(0, width, count + 1)):
+        start, end = max(2, int(left)), min(width - 2, max(int(right), int(left) + 1))
+        if end > start:
+            chosen.add(start + int(ink[start:end].argmin()))
+    return sorted(chosen)
 
 
 def columns_of(piece: Piece, start: int, end: int) -> Piece:

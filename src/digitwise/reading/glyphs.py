@@ -1,0 +1,225 @@
+"""Pieces of ink → recognized characters: broken ones joined, touching ones parted."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from digitwise.data.normalization import fit_to_mnist
+from digitwise.reading.recognizer import Recognizer
+from digitwise.reading.segmentation import (
+    SOLID,
+    Piece,
+    columns_of,
+    find_cuts,
+    union,
+    without_frames,
+)
+
+SURE = 0.5  # confidence from which something is called a digit
+CHAIN, LONGEST_CHAIN = 1.5, 14  # width by height of touching digits
+FINE_CUTS, COARSE_CUTS = 8, 4  # proposed on as much width as a piece is high
+_MOST_CUTS = 80
+_CUT_COST = 1.2  # for cutting through ink as high as a digit
+_PART_COST = 0.35  # for each further part
+_WIDE = 1.1  # width by height from which a piece that is surely a digit may be two
+_SPECK = 0.1  # of a digit's height: smaller is dirt
+_SMALL, _SMALLEST = 0.38, 0.25  # of the usual height: a digit that is no mark, by its class
+_UNMISTAKABLE = 0.9  # confidence from which something small may be a digit
+_MOST_JOINED = 300  # pieces; with more, a page is noise
+
+
+@dataclass
+class Glyph:
+    """A piece with what it was recognized as.
+
+    Attributes:
+        piece: the ink.
+        digit: the most probable, 0 to 9.
+        confidence: how probable it is.
+        non_digit: how probable it is that this is none.
+    """
+
+    piece: Piece
+    digit: int
+    confidence: float
+    non_digit: float
+
+    @property
+    def is_digit(self) -> bool:
+        """Whether it is called a digit."""
+        return self.confidence >= SURE
+
+
+def recognize(recognizer: Recognizer, pieces: Sequence[Piece]) -> list[Glyph]:
+    """Recognizes each piece as it stands."""
+    if not pieces:
+        return []
+    found = recognizer.classify(np.stack([fit_to_mnist(piece.ink) for piece in pieces]))
+    return [
+        Glyph(piece, int(digit), float(confidence), float(non_digit))
+        for piece, digit, confidence, non_digit in zip(
+            pieces, found.classes, found.confidence, found.non_digit, strict=True
+        )
+    ]
+
+
+def find_glyphs(recognizer: Recognizer, pieces: list[Piece]) -> list[Glyph]:
+    """Recognizes a page's pieces, joining what was broken and parting what touches."""
+    pieces = without_frames(pieces)
+    if not pieces:
+        return []
+    glyphs = recognize(recognizer, pieces)
+    size = _digit_height(glyphs)
+    glyphs = [glyph for glyph in glyphs if extent(glyph.piece) >= _SPECK * size]
+    glyphs = _join(recognizer, glyphs, size)
+    glyphs = [part for glyph in glyphs for part in _part(recognizer, glyph, size)]
+    usual = _digit_height(glyphs)
+    for glyph in glyphs:
+        if extent(glyph.piece) < _least_extent(glyph) * usual:
+            glyph.confidence, glyph.non_digit = 0.0, 1.0
+    return glyphs
+
+
+def partition(
+    recognizer: Recognizer, piece: Piece, size: float, cuts_per_height: int
+) -> tuple[float, list[Glyph]]:
+    """Finds the cuts between which a piece's parts are recognized best.
+
+    Args:
+        recognizer: tells how probable each part is.
+        piece: touching digits.
+        size: how tall digits are, in pixels.
+        cuts_per_height: cuts tried on as much width as the piece is high.
+
+    Returns:
+        The sum of the parts' log-probabilities less the costs of the cuts, and the parts from
+        left to right; minus infinity and none where it cannot be cut.
+    """
+    cuts = find_cuts(piece, cuts_per_height, _MOST_CUTS)
+    widest = 1.25 * max(size, piece.height)
+    spans = [
+        (a, b)
+        for b in range(1, len(cuts))
+        for a in range(b)
+        if 0.1 * size <= cuts[b] - cuts[a] <= widest
+    ]
+    parts = recognize(recognizer, [columns_of(piece, cuts[a], cuts[b]) for a, b in spans])
+    found = dict(zip(spans, parts, strict=True))
+    best: list[tuple[float, list[int]]] = [(0.0, [0]), *[(-math.inf, [])] * (len(cuts) - 1)]
+    for (a, b), part in found.items():
+        if part.piece.height < 0.3 * piece.height:
+            continue
+        score = best[a][0] + _log_confidence(part) - _PART_COST
+        score -= _crossing_cost(piece, cuts[a]) if a else 0
+        if score > best[b][0]:
+            best[b] = (score, [*best[a][1], b])
+    score, chosen = best[-1]
+    return score, [found[span] for span in itertools.pairwise(chosen)]
+
+
+def extent(piece: Piece) -> int:
+    """Measures a piece's longer side."""
+    return max(piece.width, piece.height)
+
+
+def _log_confidence(glyph: Glyph) -> float:
+    """Takes the logarithm of a confidence, not below that of a ten-thousandth."""
+    return math.log(max(glyph.confidence, 1e-4))
+
+
+def _crossing_cost(piece: Piece, column: int) -> float:
+    """Charges a cut for the ink that it goes through."""
+    return _CUT_COST * float((piece.ink[:, column] > SOLID).mean())
+
+
+def _part(recognizer: Recognizer, glyph: Glyph, size: float) -> list[Glyph]:
+    """Cuts a piece into the digits that it is most probably made of, one or more."""
+    piece = glyph.piece
+    wide = piece.width / max(1, piece.height)
+    if piece.height < 0.5 * size or piece.width < 0.35 * size:
+        return [glyph]
+    if glyph.confidence > _UNMISTAKABLE and wide < _WIDE:
+        return [glyph]
+    if wide > LONGEST_CHAIN or piece.height > 4 * size:
+        return [glyph]
+    score, parts = partition(recognizer, piece, size, FINE_CUTS)
+    if score <= _log_confidence(glyph) - _PART_COST:
+        return [glyph]
+    if sum(part.is_digit for part in parts) < 0.75 * len(parts):
+        return [glyph]
+    return parts
+
+
+def _join(recognizer: Recognizer, glyphs: list[Glyph], size: float) -> list[Glyph]:
+    """Joins strokes that make a digit only together, the surest gain first."""
+    if len(glyphs) > _MOST_JOINED:
+        return glyphs
+    standing = dict(enumerate(glyphs))
+    gains: dict[tuple[int, int], tuple[float, Glyph]] = {}
+
+    def weigh(pairs: list[tuple[int, int]]) -> None:
+        unions = [union([standing[i].piece, standing[j].piece]) for i, j in pairs]
+        for (i, j), whole in zip(pairs, recognize(recognizer, unions), strict=True):
+            gain = whole.confidence - _confidence_apart(standing[i], standing[j], size)
+            if gain > 0:
+                gains[i, j] = gain, whole
+
+    weigh(
+        [
+            (i, j)
+            for i, j in itertools.combinations(standing, 2)
+            if _may_belong(standing[i].piece, standing[j].piece, size)
+        ]
+    )
+    while gains:
+        i, j = max(gains, key=lambda pair: gains[pair][0])
+        new = max(standing) + 1
+        standing[new] = gains[i, j][1]
+        del standing[i], standing[j]
+        gains = {pair: gain for pair, gain in gains.items() if not {i, j} & set(pair)}
+        weigh(
+            [
+                (other, new)
+                for other in standing
+                if other != new and _may_belong(standing[other].piece, standing[new].piece, size)
+            ]
+        )
+    return list(standing.values())
+
+
+def _may_belong(first: Piece, second: Piece, size: float) -> bool:
+    """Tells whether two pieces are near enough to be strokes of one digit."""
+    gap_x = max(first.x, second.x) - min(first.right, second.right)
+    gap_y = max(first.y, second.y) - min(first.bottom, second.bottom)
+    if gap_x > 0.12 * size or gap_y > 0.3 * size:
+        return False
+    width = max(first.right, second.right) - min(first.x, second.x)
+    height = max(first.bottom, second.bottom) - min(first.y, second.y)
+    return width <= 1.3 * size and height <= 1.6 * size
+
+
+def _confidence_apart(first: Glyph, second: Glyph, size: float) -> float:
+    """Says how well two pieces stand by themselves: what a union has to beat."""
+    small, large = sorted((first, second), key=lambda glyph: glyph.piece.height)
+    if small.piece.height < 0.55 * size:
+        return 0.55 * large.confidence  # a loose stroke is no digit, whatever it looks like
+    return max(0.5, (small.confidence + large.confidence) / 2 + 0.1)
+
+
+def _digit_height(glyphs: list[Glyph]) -> float:
+    """Estimates how tall the page's digits are: the median of those recognized, else of all."""
+    tall = [glyph.piece.height for glyph in glyphs if glyph.is_digit]
+    if not tall:
+        tall = [glyph.piece.height for glyph in glyphs]
+    largest = max(tall)
+    return float(np.median([height for height in tall if height >= 0.25 * largest]))
+
+
+def _least_extent(glyph: Glyph) -> float:
+    """Tells how small a digit may be, of the usual height: a small 1 or 7 is a comma or a slash."""
+    if glyph.digit in (1, 7) or glyph.confidence < _UNMISTAKABLE:
+        return _SMALL
+    return _SMALLEST

@@ -1,0 +1,112 @@
+"""Which way up a page lies: told from how its rows run and how well its digits are recognized."""
+
+import numpy as np
+
+from digitwise.reading.glyphs import (
+    CHAIN,
+    COARSE_CUTS,
+    LONGEST_CHAIN,
+    SURE,
+    extent,
+    partition,
+    recognize,
+)
+from digitwise.reading.recognizer import Recognizer
+from digitwise.reading.segmentation import Piece, turned_patch, without_frames
+
+_SAMPLE = 24  # pieces that decide
+_CLEARLY_UPRIGHT = 0.9  # mean confidence at which no other turn is tried
+_WORTH_TURNING = 0.6  # mean confidence below which a turn has found nothing, either
+_LEANS = (-45.0, -30.0, -15.0, 15.0, 30.0, 45.0)  # degrees tried around the best turn so far
+_LEANING_GAIN = 0.1  # of mean confidence, from which they are believed
+_LEVEL = 12  # degrees: rows that slope less are read as they are
+_FAVOR = (0.04, 0.03)  # of mean confidence, for no turn at all, and for a quarter's
+_MOST_CHAINS = 4  # that are parted
+_BAR = 0.4  # width by height below which a piece may be a 1, or a row that lies on its side
+_TRUST_IN_BARS = 0.6  # the most that such a piece says for a turn
+
+
+def uprightness(recognizer: Recognizer, pieces: list[Piece]) -> float:
+    """Finds by how many degrees against the clock a page is to be turned to be upright.
+
+    Args:
+        recognizer: tells how well digits are recognized.
+        pieces: the page's, the largest first.
+    """
+    pieces = _typical(without_frames(pieces))
+    if not pieces:
+        return 0.0
+    slope = _row_direction(pieces)
+    best, score = _best_turn(recognizer, pieces, [0.0])
+    if score > _CLEARLY_UPRIGHT and abs(slope) < _LEVEL:
+        return best
+    turns = [0.0, 90.0, 180.0, 270.0]
+    if abs(slope) > 4:
+        turns += [(slope + quarter) % 360 for quarter in (0, 90, 180, 270)]
+    best, score = _best_turn(recognizer, pieces, turns)
+    if score > _CLEARLY_UPRIGHT:
+        return best
+    leans = [(best + lean) % 360 for lean in _LEANS]
+    leaning, leaning_score = _best_turn(recognizer, pieces, leans)
+    if leaning_score > score + _LEANING_GAIN:
+        best, score = leaning, leaning_score
+    return best if score > _WORTH_TURNING else 0.0
+
+
+def _typical(pieces: list[Piece]) -> list[Piece]:
+    """Chooses pieces of about the usual size."""
+    if not pieces:
+        return []
+    usual = float(np.median([extent(piece) for piece in pieces[:_SAMPLE]]))
+    candidates = pieces[: 3 * _SAMPLE]
+    return [piece for piece in candidates if 0.5 * usual <= extent(piece) <= 1.7 * usual][:_SAMPLE]
+
+
+def _best_turn(
+    recognizer: Recognizer, pieces: list[Piece], turns: list[float]
+) -> tuple[float, float]:
+    """Finds by which turn pieces are recognized best, and how well."""
+    scores = [_legibility(recognizer, pieces, turn) for turn in turns]
+    favors = [_FAVOR[0] if turn == 0 else _FAVOR[1] * (turn % 90 == 0) for turn in turns]
+    best = int(np.argmax(np.add(scores, favors)))
+    return turns[best], scores[best]
+
+
+def _legibility(recognizer: Recognizer, pieces: list[Piece], turn: float) -> float:
+    """Tells how well pieces are recognized when each is turned, as a mean confidence."""
+    glyphs = recognize(recognizer, [Piece(0, 0, turned_patch(piece, turn)) for piece in pieces])
+    scores, chains = [], 0
+    for glyph in glyphs:
+        confidence, piece = glyph.confidence, glyph.piece
+        shape = piece.width / max(1, piece.height)
+        if shape < _BAR:
+            confidence = min(confidence, _TRUST_IN_BARS)
+        elif confidence < SURE and CHAIN < shape < LONGEST_CHAIN:
+            chains += 1
+            if chains > _MOST_CHAINS:
+                continue
+            _, parts = partition(recognizer, piece, piece.height, COARSE_CUTS)
+            if parts:
+                confidence = float(np.mean([part.confidence for part in parts]))
+        scores.append(confidence)
+    return float(np.mean(scores))
+
+
+def _row_direction(pieces: list[Piece]) -> float:
+    """Finds in which direction neighbors stand, in degrees against the clock's turning, in ±90."""
+    if len(pieces) < 3:
+        return 0.0
+    centers = np.array([piece.center for piece in pieces])
+    sizes = np.array([max(piece.width, piece.height) for piece in pieces])
+    away = centers[np.newaxis] - centers[:, np.newaxis]
+    distance = np.hypot(away[..., 0], away[..., 1])
+    np.fill_diagonal(distance, np.inf)
+    nearest = distance.argmin(axis=1)
+    rows = np.arange(len(pieces))
+    near = distance[rows, nearest] < 4 * sizes
+    if near.sum() < 2:
+        return 0.0
+    steps = away[rows, nearest][near]
+    doubled = 2 * np.arctan2(steps[:, 1], steps[:, 0])
+    direction = np.degrees(np.arctan2(np.sin(doubled).mean(), np.cos(doubled).mean())) / 2
+    return float(direction)
