@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+import pytest
 
 from digitwise.data.normalization import fit_to_mnist, ink_bright
 
@@ -39,3 +40,13 @@ def test_ink_is_made_bright_on_either_ground(digits: Digits) -> None:
     for image in digits[0][:200]:
         assert (ink_bright(image) == image).all()
         assert (ink_bright(255 - image) == image).all()
+
+
+@pytest.mark.parametrize(("pen", "least", "most"), [(2, 1.0, 3.0), (30, 2.5, 5.5)])
+def test_strokes_come_near_to_mnists_weight(pen: int, least: float, most: float) -> None:
+    drawn = np.zeros((300, 300), np.uint8)
+    cv2.ellipse(drawn, (150, 150), (70, 110), 0, 0, 360, 255, pen, cv2.LINE_AA)
+    fitted = fit_to_mnist(drawn)
+    across = fitted[14].astype(float).sum() / 255 / 2  # a 0's two sides, in its middle row
+    assert least <= across <= most
+    assert fitted[14].max() > 150

@@ -1,6 +1,7 @@
 """Every kind of picture is opened, or refused by one clear line."""
 
 import io
+import resource
 import struct
 import zlib
 from pathlib import Path
@@ -135,16 +136,58 @@ def test_a_missing_file_and_a_truncated_one_are_refused(page: Image.Image) -> No
 
 @given(data=st.data(), kind=st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"]))
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_mutated_files_are_read_or_refused(
+def test_files_mutated_by_hypothesis_are_opened_or_refused(
     page: Image.Image, data: st.DataObject, kind: str
 ) -> None:
     content = bytearray(_saved(page.convert("RGB"), kind))
     for _ in range(data.draw(st.integers(1, 8))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    _open_or_refuse(bytes(content[: data.draw(st.integers(1, len(content)))]))
+
+
+def _open_or_refuse(content: bytes) -> np.ndarray | None:
+    """Opens a picture's first page; a refusal is one line."""
     try:
-        for picture in open_pictures(bytes(content[: data.draw(st.integers(1, len(content)))])):
-            assert picture.pixels.ndim == 3
+        return next(open_pictures(content)).pixels
     except dw.DigitwiseError as error:
         assert "\n" not in str(error)
+        return None
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "PDF"])
+def test_mutated_files_are_read_or_refused(page: Image.Image, kind: str) -> None:
+    """2,000 in all; most that open are no more than decoded, some are read to the end."""
+    reader, random = dw.Reader(), np.random.default_rng(0)
+    whole = _saved(page.convert("RGB"), kind)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    opened = []
+    for _ in range(250):
+        content = bytearray(whole)
+        places = random.integers(0, min(len(content), random.choice([64, len(content)])), 4)
+        for place in places[: random.integers(1, 5)]:
+            content[place] = random.integers(0, 256)
+        if random.random() < 0.2:
+            del content[random.integers(1, len(content)) :]
+        pixels = _open_or_refuse(bytes(content))
+        if pixels is not None and pixels.size < 1_000_000:
+            opened.append(pixels)
+    for pixels in opened[:: max(1, len(opened) // 8)]:
+        reader.read(pixels)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 800 * 1024  # KiB
+
+
+def test_pages_of_a_pdf_are_read(page: Image.Image) -> None:
+    pytest.importorskip("pypdfium2")
+    content = _saved(page.convert("RGB"), "PDF", save_all=True, append_images=[page.convert("RGB")])
+    first, second = open_pictures(content)
+    assert (first.page, second.page) == (1, 2)
+    assert first.pixels.shape == second.pixels.shape
+    assert abs(first.width / first.height - page.width / page.height) < 0.02
+
+
+def test_heic_is_read_with_its_plug_in(page: Image.Image) -> None:
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    (picture,) = open_pictures(_saved(page.convert("RGB"), "HEIF", quality=95))
+    assert np.abs(picture.pixels[..., 0].astype(int) - np.asarray(page)).mean() < 6

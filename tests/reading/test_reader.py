@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import cv2
 import jsonschema
 import numpy as np
 import pytest
@@ -66,13 +67,94 @@ def test_mild_conditions_cost_no_more_than_a_digit_or_two(
     assert len(found.lines) == len(lines)
 
 
-@pytest.mark.parametrize("condition", ["tilt", "sideways", "ruled", "light-on-dark", "size"])
+@pytest.mark.parametrize(
+    "condition", ["tilt", "sideways", "ruled", "light-on-dark", "size", "form", "ink", "shadow"]
+)
 def test_strong_conditions_cost_few_digits(
     reader: dw.Reader, digits: Digits, condition: str
 ) -> None:
     page, lines = pages.page_for(condition, 2, *digits, np.random.default_rng(1))
     found = _digits_of(reader.read(page).text)
     assert sum(pages.compare("".join(lines), found)) <= 3
+
+
+def test_touching_digits_are_parted(reader: dw.Reader, digits: Digits) -> None:
+    page, lines = pages.page_for("touching", 1, *digits, np.random.default_rng(1))
+    found = _digits_of(reader.read(page).text)
+    assert sum(pages.compare("".join(lines), found)) <= 4
+
+
+def _line(digits: Digits, seed: int, mark: str | None = None) -> tuple[np.ndarray, str]:
+    """Writes four digits in a small picture, a mark in their middle."""
+    random = np.random.default_rng(seed)
+    ink, at, text = np.zeros((160, 420), np.uint8), 40, ""
+    for number, index in enumerate(random.integers(0, len(digits[1]), 4)):
+        large = cv2.resize(digits[0][index], (84, 84), interpolation=cv2.INTER_CUBIC)
+        x, y, width, height = cv2.boundingRect((large > 80).astype(np.uint8))
+        ink[110 - height : 110, at : at + width] = large[y : y + height, x : x + width]
+        at += width + 15
+        text += str(digits[1][index])
+        if number == 1 and mark:
+            ends = {".": (0, 106, 0, 106), ",": (3, 106, -2, 120), "-": (0, 80, 24, 80)}
+            left, top, right, bottom = ends.get(mark, (28, 40, 0, 118))
+            cv2.line(ink, (at + left, top), (at + right, bottom), 255, 6, cv2.LINE_AA)
+            at += 12 + max(left, right)
+    return np.clip(235 - ink.astype(int) * 0.8, 0, 255).astype(np.uint8), text
+
+
+@pytest.mark.parametrize("mark", [".", ",", "-", "/"])
+def test_marks_are_reported_and_not_read(reader: dw.Reader, digits: Digits, mark: str) -> None:
+    right = reported = 0
+    for seed in range(10):
+        picture, text = _line(digits, seed, mark)
+        reading = reader.read(picture)
+        right += _digits_of(reading.text) == text
+        reported += any(other.kind == "mark" for other in reading.others)
+    assert right >= 9
+    assert reported >= 9
+
+
+def test_ones_in_a_small_picture_are_no_rules(reader: dw.Reader, digits: Digits) -> None:
+    ones = digits[0][digits[1] == 1], digits[1][digits[1] == 1]
+    for seed in range(6):
+        picture, text = _line(ones, seed)
+        assert _digits_of(reader.read(picture).text) == text
+
+
+def test_two_columns_are_read_one_after_the_other(
+    reader: dw.Reader, digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "WIDTH", 620)
+    random = np.random.default_rng(0)
+    layouts = pages.Layout(height=44), pages.Layout(height=44)
+    page = np.hstack([pages.compose(*digits, layout, random) for layout in layouts])
+    lines = [line for layout in layouts for line in layout.lines]
+    reading = reader.read(page)
+    assert len(reading.lines) == len(lines)
+    assert sum(pages.compare("".join(lines), _digits_of(reading.text))) <= 2
+
+
+def test_a_desk_around_the_page_and_punched_holes_are_left_out(
+    reader: dw.Reader, digits: Digits
+) -> None:
+    layout = pages.Layout()
+    page = pages.compose(*digits, layout, np.random.default_rng(0)).copy()
+    for row in (350, 950):
+        cv2.circle(page, (38, row), 26, (60, 55, 50), -1, cv2.LINE_AA)
+    desk = np.full((1500, 1300, 3), (70, 50, 40), np.uint8)
+    desk[90:1390, 140:1140] = page
+    for picture in (page, desk):
+        reading = reader.read(picture)
+        assert sum(pages.compare("".join(layout.lines), _digits_of(reading.text))) <= 2
+        assert not [other for other in reading.others if other.kind == "unknown"]
+
+
+def test_words_are_told_apart_from_digits(reader: dw.Reader) -> None:
+    page = np.full((220, 900), 240, np.uint8)
+    cv2.putText(page, "THE QUICK PEN", (40, 130), cv2.FONT_HERSHEY_DUPLEX, 3, 30, 7, cv2.LINE_AA)
+    reading = reader.read(page)
+    assert len(_digits_of(reading.text)) <= 2
+    assert len(reading.others) >= 6
 
 
 def test_boxes_lie_around_the_digits(reader: dw.Reader, digits: Digits) -> None:

@@ -15,7 +15,7 @@ from digitwise.reading.segmentation import (
     columns_of,
     find_cuts,
     union,
-    without_frames,
+    without_fixtures,
 )
 
 SURE = 0.5  # confidence from which something is called a digit
@@ -26,8 +26,9 @@ _CUT_COST = 1.2  # for cutting through ink as high as a digit
 _PART_COST = 0.35  # for each further part
 _WIDE = 1.1  # width by height from which a piece that is surely a digit may be two
 _SPECK = 0.1  # of a digit's height: smaller is dirt
-_SMALL, _SMALLEST = 0.38, 0.25  # of the usual height: a digit that is no mark, by its class
+_SMALL_BAR, _SMALL, _SMALLEST = 0.55, 0.38, 0.25  # of the usual height: see _least_extent
 _UNMISTAKABLE = 0.9  # confidence from which something small may be a digit
+_TALL, _SLANTED = 1.25, 0.2  # of the usual height, and columns a row: a slash, no 1
 _MOST_JOINED = 300  # pieces; with more, a page is noise
 
 
@@ -68,7 +69,7 @@ def recognize(recognizer: Recognizer, pieces: Sequence[Piece]) -> list[Glyph]:
 
 def find_glyphs(recognizer: Recognizer, pieces: list[Piece]) -> list[Glyph]:
     """Recognizes a page's pieces, joining what was broken and parting what touches."""
-    pieces = without_frames(pieces)
+    pieces = without_fixtures(pieces)
     if not pieces:
         return []
     glyphs = recognize(recognizer, pieces)
@@ -78,7 +79,8 @@ def find_glyphs(recognizer: Recognizer, pieces: list[Piece]) -> list[Glyph]:
     glyphs = [part for glyph in glyphs for part in _part(recognizer, glyph, size)]
     usual = _digit_height(glyphs)
     for glyph in glyphs:
-        if extent(glyph.piece) < _least_extent(glyph) * usual:
+        too_small = extent(glyph.piece) < _least_extent(glyph) * usual
+        if too_small or _is_slash(glyph, glyphs, usual):
             glyph.confidence, glyph.non_digit = 0.0, 1.0
     return glyphs
 
@@ -204,9 +206,28 @@ def _may_belong(first: Piece, second: Piece, size: float) -> bool:
 def _confidence_apart(first: Glyph, second: Glyph, size: float) -> float:
     """Says how well two pieces stand by themselves: what a union has to beat."""
     small, large = sorted((first, second), key=lambda glyph: glyph.piece.height)
-    if small.piece.height < 0.55 * size:
-        return 0.55 * large.confidence  # a loose stroke is no digit, whatever it looks like
-    return max(0.5, (small.confidence + large.confidence) / 2 + 0.1)
+    if small.piece.height >= 0.55 * size and not _stacked(small.piece, large.piece, size):
+        return max(0.5, (small.confidence + large.confidence) / 2 + 0.1)
+    if large.confidence > _UNMISTAKABLE and _stands_beside(small.piece, large.piece):
+        return 1.0  # a point, a comma or a minus
+    return 0.55 * large.confidence  # a loose stroke is no digit, whatever it looks like
+
+
+def _stacked(first: Piece, second: Piece, size: float) -> bool:
+    """Tells whether two pieces stand above one another within one digit's height."""
+    above, below = sorted((first, second), key=lambda piece: piece.y)
+    beside = above.right <= below.x or below.right <= above.x
+    return (
+        not beside
+        and below.y > above.y + 0.7 * above.height
+        and below.bottom - above.y < 1.3 * size
+    )
+
+
+def _stands_beside(small: Piece, large: Piece) -> bool:
+    """Tells whether a piece stands left or right of another, and not at its head as a 5's bar."""
+    apart = small.x >= large.right or small.right <= large.x
+    return apart and small.center[1] > large.y + 0.3 * large.height
 
 
 def _digit_height(glyphs: list[Glyph]) -> float:
@@ -220,6 +241,29 @@ def _digit_height(glyphs: list[Glyph]) -> float:
 
 def _least_extent(glyph: Glyph) -> float:
     """Tells how small a digit may be, of the usual height: a small 1 or 7 is a comma or a slash."""
-    if glyph.digit in (1, 7) or glyph.confidence < _UNMISTAKABLE:
-        return _SMALL
-    return _SMALLEST
+    if glyph.digit in (1, 7):
+        return _SMALL_BAR
+    return _SMALL if glyph.confidence < _UNMISTAKABLE else _SMALLEST
+
+
+def _is_slash(glyph: Glyph, glyphs: list[Glyph], usual: float) -> bool:
+    """Tells a slash from a 1: between digits, taller than they are, slanted and straight."""
+    piece = glyph.piece
+    if glyph.digit != 1 or piece.height < _TALL * usual:
+        return False
+    x, y = piece.center
+    beside = [
+        other.piece.center[0] - x
+        for other in glyphs
+        if other is not glyph and other.is_digit and abs(other.piece.center[1] - y) < 0.6 * usual
+    ]
+    if not any(0 < away < 2 * usual for away in beside) or not any(
+        -2 * usual < away < 0 for away in beside
+    ):
+        return False
+    rows, columns = np.nonzero(piece.ink > SOLID)
+    if len(rows) < 8:
+        return False
+    slope, start = np.polyfit(rows, columns, 1)
+    off = np.abs(columns - (start + slope * rows))
+    return bool(slope < -_SLANTED and np.quantile(off, 0.9) < 0.12 * piece.height)

@@ -12,15 +12,16 @@ from digitwise.reading.glyphs import (
     recognize,
 )
 from digitwise.reading.recognizer import Recognizer
-from digitwise.reading.segmentation import Piece, turned_patch, without_frames
+from digitwise.reading.segmentation import Piece, turned_patch, without_fixtures
 
 _SAMPLE = 24  # pieces that decide
 _CLEARLY_UPRIGHT = 0.9  # mean confidence at which no other turn is tried
 _WORTH_TURNING = 0.6  # mean confidence below which a turn has found nothing, either
 _LEANS = (-45.0, -30.0, -15.0, 15.0, 30.0, 45.0)  # degrees tried around the best turn so far
 _LEANING_GAIN = 0.1  # of mean confidence, from which they are believed
+_AGREE = 0.8  # of 1: how much neighbors stand in one direction where rows are clear
 _LEVEL = 12  # degrees: rows that slope less are read as they are
-_FAVOR = (0.04, 0.03)  # of mean confidence, for no turn at all, and for a quarter's
+_FAVOR = 0.10  # of mean confidence, for no turn at all where rows are level
 _MOST_CHAINS = 4  # that are parted
 _BAR = 0.4  # width by height below which a piece may be a 1, or a row that lies on its side
 _TRUST_IN_BARS = 0.6  # the most that such a piece says for a turn
@@ -33,19 +34,20 @@ def uprightness(recognizer: Recognizer, pieces: list[Piece]) -> float:
         recognizer: tells how well digits are recognized.
         pieces: the page's, the largest first.
     """
-    pieces = _typical(without_frames(pieces))
+    pieces = _typical(without_fixtures(pieces))
     if not pieces:
         return 0.0
-    slope = _row_direction(pieces)
+    slope, clear = _row_direction(pieces)
     best, score = _best_turn(recognizer, pieces, [0.0])
     if score > _CLEARLY_UPRIGHT and abs(slope) < _LEVEL:
         return best
     turns = [0.0, 90.0, 180.0, 270.0]
     if abs(slope) > 4:
         turns += [(slope + quarter) % 360 for quarter in (0, 90, 180, 270)]
-    best, score = _best_turn(recognizer, pieces, turns)
-    if score > _CLEARLY_UPRIGHT:
-        return best
+    favor = _FAVOR if abs(slope) < _LEVEL else 0.0
+    best, score = _best_turn(recognizer, pieces, turns, favor)
+    if score > _CLEARLY_UPRIGHT or clear:
+        return best if score > _WORTH_TURNING else 0.0
     leans = [(best + lean) % 360 for lean in _LEANS]
     leaning, leaning_score = _best_turn(recognizer, pieces, leans)
     if leaning_score > score + _LEANING_GAIN:
@@ -63,19 +65,21 @@ def _typical(pieces: list[Piece]) -> list[Piece]:
 
 
 def _best_turn(
-    recognizer: Recognizer, pieces: list[Piece], turns: list[float]
+    recognizer: Recognizer, pieces: list[Piece], turns: list[float], favor: float = 0.0
 ) -> tuple[float, float]:
-    """Finds by which turn pieces are recognized best, and how well."""
+    """Finds by which turn pieces are recognized best, and how well; no turn at all is favored."""
     scores = [_legibility(recognizer, pieces, turn) for turn in turns]
-    favors = [_FAVOR[0] if turn == 0 else _FAVOR[1] * (turn % 90 == 0) for turn in turns]
-    best = int(np.argmax(np.add(scores, favors)))
+    best = int(
+        np.argmax([score + favor * (not turn) for score, turn in zip(scores, turns, strict=True)])
+    )
     return turns[best], scores[best]
 
 
 def _legibility(recognizer: Recognizer, pieces: list[Piece], turn: float) -> float:
     """Tells how well pieces are recognized when each is turned, as a mean confidence."""
     glyphs = recognize(recognizer, [Piece(0, 0, turned_patch(piece, turn)) for piece in pieces])
-    scores, chains = [], 0
+    scores, weights, chains = [], [], 0
+    usual = float(np.median([extent(piece) for piece in pieces]))
     for glyph in glyphs:
         confidence, piece = glyph.confidence, glyph.piece
         shape = piece.width / max(1, piece.height)
@@ -85,19 +89,24 @@ def _legibility(recognizer: Recognizer, pieces: list[Piece], turn: float) -> flo
             chains += 1
             if chains > _MOST_CHAINS:
                 continue
-            _, parts = partition(recognizer, piece, piece.height, COARSE_CUTS)
+            _, parts = partition(recognizer, piece, float(piece.height), COARSE_CUTS)
             if parts:
                 confidence = float(np.mean([part.confidence for part in parts]))
         scores.append(confidence)
-    return float(np.mean(scores))
+        weights.append(min(1.0, extent(piece) / usual) ** 2)  # a mark says little
+    return float(np.average(scores, weights=weights))
 
 
-def _row_direction(pieces: list[Piece]) -> float:
-    """Finds in which direction neighbors stand, in degrees against the clock's turning, in ±90."""
+def _row_direction(pieces: list[Piece]) -> tuple[float, bool]:
+    """Finds in which direction neighbors stand.
+
+    Returns:
+        Degrees against the clock's turning, in ±90, and whether most neighbors agree.
+    """
     if len(pieces) < 3:
-        return 0.0
+        return 0.0, False
     centers = np.array([piece.center for piece in pieces])
-    sizes = np.array([max(piece.width, piece.height) for piece in pieces])
+    sizes = np.array([extent(piece) for piece in pieces])
     away = centers[np.newaxis] - centers[:, np.newaxis]
     distance = np.hypot(away[..., 0], away[..., 1])
     np.fill_diagonal(distance, np.inf)
@@ -105,8 +114,7 @@ def _row_direction(pieces: list[Piece]) -> float:
     rows = np.arange(len(pieces))
     near = distance[rows, nearest] < 4 * sizes
     if near.sum() < 2:
-        return 0.0
+        return 0.0, False
     steps = away[rows, nearest][near]
-    doubled = 2 * np.arctan2(steps[:, 1], steps[:, 0])
-    direction = np.degrees(np.arctan2(np.sin(doubled).mean(), np.cos(doubled).mean())) / 2
-    return float(direction)
+    doubled = np.exp(2j * np.arctan2(steps[:, 1], steps[:, 0])).mean()
+    return float(np.degrees(np.angle(doubled)) / 2), bool(near.sum() > 3 and abs(doubled) > _AGREE)

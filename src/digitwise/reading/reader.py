@@ -218,7 +218,7 @@ class Reader:
         if degrees % 90:
             upright = remove_rules(remove_frames(upright))
         glyphs = find_glyphs(self._recognizer, find_pieces(upright))
-        rows = _in_columns(_rows([glyph for glyph in glyphs if glyph.is_digit]))
+        rows = _lines([glyph for glyph in glyphs if glyph.is_digit])
         place = _Placement(picture, ink, degrees)
         others = _others(glyphs, rows, place)
         lines = tuple(
@@ -261,23 +261,26 @@ def _rows(glyphs: list[Glyph]) -> list[list[Glyph]]:
     return sorted(rows, key=lambda row: float(np.mean([g.piece.center[1] for g in row])))
 
 
-def _in_columns(rows: list[list[Glyph]]) -> list[list[Glyph]]:
-    """Puts the lines of a page's left column before those of its right column.
+def _lines(glyphs: list[Glyph]) -> list[list[Glyph]]:
+    """Puts digits in lines, the left column's before the right column's.
 
-    Columns are two or more lines on either side of a gap that no line crosses.
+    Columns are two or more lines on either side of a wide gap that runs from top to bottom.
     """
-    if len(rows) < 4:
-        return rows
-    size = float(np.median([glyph.piece.height for row in rows for glyph in row]))
-    ordered = sorted(rows, key=lambda row: row[0].piece.x)
-    reach = -math.inf
-    for number, row in enumerate(ordered):
-        if 2 <= number <= len(rows) - 2 and row[0].piece.x - reach > _COLUMN_GAP * size:
-            left = [row for row in rows if row[0].piece.x < reach]
-            right = [row for row in rows if row[0].piece.x > reach]
-            return _in_columns(left) + _in_columns(right)
-        reach = max(reach, *(glyph.piece.right for glyph in row))
-    return rows
+    if not glyphs:
+        return []
+    size = float(np.median([glyph.piece.height for glyph in glyphs]))
+    columns: list[list[Glyph]] = [[]]
+    reach = math.inf
+    for glyph in sorted(glyphs, key=lambda glyph: glyph.piece.x):
+        if glyph.piece.x - reach > _COLUMN_GAP * size:
+            columns.append([])
+            reach = -math.inf
+        columns[-1].append(glyph)
+        reach = max(reach, glyph.piece.right) if math.isfinite(reach) else glyph.piece.right
+    rows = [_rows(column) for column in columns]
+    if min(len(column) for column in rows) < 2:
+        return _rows(glyphs)
+    return list(itertools.chain(*rows))
 
 
 def _slope(row: list[Glyph]) -> float:
@@ -320,7 +323,7 @@ def _stands_in(piece: Piece, row: list[Glyph]) -> bool:
     x, y = piece.center
     left, right = row[0].piece.x, row[-1].piece.right
     level = float(np.interp(x, *np.array([g.piece.center for g in row]).T))
-    small = piece.height < 0.6 * size or piece.width < 0.5 * size
+    small = piece.height < 0.6 * size or piece.width < 0.7 * size
     return small and left - size < x < right + size and abs(y - level) < 0.8 * size
 
 
