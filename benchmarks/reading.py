@@ -1,28 +1,36 @@
 """The figures of reading: photographs, other people's digits, what is no digit, speed.
 
-    python benchmarks/reading.py [--bundle DIR] [--photos FOLDER] [--usps FILE]
+    python benchmarks/reading.py [--bundle DIR...] [--fast DIR] [--photos FOLDER] [--usps FILE]
 
-Prints each figure and keeps them as benchmarks/results/reading.json. MNIST and Fashion-MNIST are
-looked for where `digitwise` looks for them; the photographs, with their `labels.json`, and the USPS
-test set, 256 grey values in [-1, 1] after each label, in the folder that DIGITWISE_DATA names.
+Prints each figure and keeps them as benchmarks/results/reading.json. Photographs and speed are
+those of the first bundle; where several are given, seeds of one recipe, each reads the sets. MNIST
+and Fashion-MNIST are looked for where `digitwise` looks for them; the photographs, with their
+`labels.json`, and the USPS test set, 256 grey values in [-1, 1] after each label, in the folder
+that DIGITWISE_DATA names. OpenVINO is measured where it is installed: pip install openvino.
 """
 
 import argparse
 import gzip
+import importlib.util
 import json
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pages
 import results
+from PIL import Image
 from sklearn.datasets import load_digits
 
+import digitwise as dw
 from digitwise.data.loading import load_dataset
 from digitwise.data.normalization import fit_to_mnist
 from digitwise.network.evaluation import expected_calibration_error
@@ -79,46 +87,144 @@ def digit_sets(reader: Reader, usps: Path) -> dict[str, Any]:
     return figures
 
 
-def speed(reader: Reader, photo: Path) -> dict[str, float]:
-    """Times a cold start on one photograph, and the recognizer on its own."""
-    command = [sys.executable, "-m", "digitwise", "read", str(photo)]
-    cold = []
+def starting(photo: Path) -> dict[str, float]:
+    """Times whole processes: on one photograph, and on a 12-megapixel JPEG; with their memory."""
+    figures = {}
+    with tempfile.TemporaryDirectory() as folder:
+        large = Path(folder) / "large.jpg"
+        Image.fromarray(hundred_digits(3000, 4000)).save(large, quality=92)
+        for name, picture in (("cold", photo), ("large", large)):
+            command = [sys.executable, "-m", "digitwise", "read", str(picture)]
+            seconds, memory = zip(*(_run(command) for _ in range(STARTS)), strict=True)
+            figures[f"{name}_seconds"] = statistics.median(seconds)
+            figures[f"{name}_megabytes"] = max(memory)
+    return figures
+
+
+def _run(command: list[str]) -> tuple[float, float]:
+    """Runs a process to its end: seconds, and the most memory it held in MB."""
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} failed")
+    return time.perf_counter() - started, usage.ru_maxrss / 1000
+
+
+def hundred_digits(width: int, height: int) -> np.ndarray:
+    """Composes a page of ten lines of ten of MNIST's test digits."""
+    test = load_dataset("mnist", allow_sample=False).test
+    assert test is not None
+    page = np.full((height, width), 236, np.uint8)
+    side = round(width * 0.06)
+    step_x, step_y = width // 11, height // 11
+    for number in range(100):
+        digit = cv2.resize(test.x[number], (side, side), interpolation=cv2.INTER_CUBIC)
+        x, y = (number % 10) * step_x + step_x // 2, (number // 10) * step_y + step_y // 2
+        page[y : y + side, x : x + side] -= (digit * 0.8).astype(np.uint8)
+    return page
+
+
+def speed(reader: Reader, fast: Reader) -> dict[str, float]:
+    """Times the recognizer beside other ways to run the same network, in turn, and a page."""
+    x = load_dataset("mnist", allow_sample=False).test
+    assert x is not None
+    crops = x.x[:4096]
+    page = hundred_digits(1240, 1754)
+    figures = {"hundred_digits_milliseconds": 1000 * _median_time(lambda: reader.read(page))}
+    found = reader.read(page).text.replace(" ", "").replace("\n", "")
+    figures["hundred_digits_edits"] = sum(pages.compare("".join(map(str, x.y[:100])), found))
+    ways: dict[str, Any] = {"digitwise": reader.classify, "fast": fast.classify}
+    ways |= _peers(reader.bundle.path)
+    for classify in ways.values():
+        classify(crops[:256])
+    many: dict[str, list[float]] = {name: [] for name in ways}
+    one: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(STARTS):
-        started = time.perf_counter()
-        subprocess.run(command, capture_output=True, check=True)
-        cold.append(time.perf_counter() - started)
-    crops = np.random.default_rng(0).integers(0, 256, (4096, 28, 28)).astype(np.uint8)
-    many, one = [], []
-    for _ in range(STARTS):
-        started = time.perf_counter()
-        reader.classify(crops)
-        many.append(len(crops) / (time.perf_counter() - started))
-        started = time.perf_counter()
-        for crop in crops[:200]:
-            reader.classify(crop[np.newaxis])
-        one.append((time.perf_counter() - started) / 200)
+        for name, classify in ways.items():
+            count = 1024 if name == "model(x)" else len(crops)
+            many[name].append(count / _time(lambda call=classify, n=count: call(crops[:n])))
+            calls = 5 if name.startswith("model") else 100
+            seconds = _time(lambda call=classify, n=calls: [call(crops[:1]) for _ in range(n)])
+            one[name].append(1000 * seconds / calls)
+    for name in ways:
+        figures[f"{name}: digits a second"] = statistics.median(many[name])
+        figures[f"{name}: one digit, milliseconds"] = statistics.median(one[name])
+    return figures
+
+
+def _peers(bundle: Path) -> dict[str, Any]:
+    """Opens the same network in Keras, and in OpenVINO where it is installed."""
+    from digitwise.network.backend import keras
+
+    model = keras.saving.load_model(bundle / "model.keras", compile=False)
+    ways: dict[str, Any] = {
+        "model.predict": lambda x: model.predict(_scaled(x), batch_size=512, verbose=0),
+        "model(x)": lambda x: np.asarray(model(_scaled(x), training=False)),
+    }
+    if importlib.util.find_spec("openvino"):
+        import openvino
+
+        compiled = openvino.Core().compile_model(bundle / "model.onnx", "CPU")
+        ways["OpenVINO"] = lambda x: compiled(_scaled(x))[0]
+    return ways
+
+
+def _scaled(x: np.ndarray) -> np.ndarray:
+    return x[..., np.newaxis] * np.float32(1 / 255)
+
+
+def _time(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def _median_time(call: Callable[[], object]) -> float:
+    call()
+    return statistics.median(_time(call) for _ in range(STARTS))
+
+
+def over_seeds(bundles: list[str], usps: Path) -> dict[str, Any]:
+    """Reads the sets with each bundle: means and standard deviations."""
+    found = [digit_sets(Reader(bundle), usps) for bundle in bundles]
     return {
-        "cold_seconds": statistics.median(cold),
-        "digits_per_second": statistics.median(many),
-        "one_digit_milliseconds": 1000 * statistics.median(one),
+        name: {
+            figure: {
+                "mean": statistics.mean(values := [one[name][figure] for one in found]),
+                "deviation": statistics.stdev(values) if len(values) > 1 else None,
+            }
+            for figure in found[0][name]
+            if figure != "images"
+        }
+        for name in found[0]
     }
 
 
 def main() -> None:
     data = Path(os.environ.get("DIGITWISE_DATA", "."))
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--bundle", default="pretrained")
+    parser.add_argument("--bundle", nargs="+", default=["pretrained"])
+    parser.add_argument("--fast", help="a bundle of 'fast'; left out, one is trained for it")
     parser.add_argument("--photos", type=Path, default=data / "photos")
     parser.add_argument("--usps", type=Path, default=data / "usps" / "zip.test.gz")
     arguments = parser.parse_args()
-    reader = Reader(arguments.bundle)
-    figures = {
+    reader = Reader(arguments.bundle[0])
+    figures: dict[str, Any] = {
         "photographs": photographs(reader, arguments.photos),
         "sets": digit_sets(reader, arguments.usps),
-        "speed": speed(reader, arguments.photos / "webcam-slope.png"),
     }
+    if len(arguments.bundle) > 1:
+        figures["seeds"] = over_seeds(arguments.bundle, arguments.usps)
+    with tempfile.TemporaryDirectory() as folder:
+        fast = arguments.fast or dw.train("fast", epochs=1, output=Path(folder) / "fast")
+        figures["speed"] = {
+            **starting(arguments.photos / "webcam-slope.png"),
+            **speed(reader, Reader(fast)),
+        }
     print(json.dumps(figures, indent=2))
-    settings = {"seed": reader.bundle.record["settings"]["seed"], "starts": STARTS}
+    settings = {"seeds": len(arguments.bundle), "starts": STARTS}
     results.write("reading", settings, figures, "python benchmarks/reading.py")
 
 

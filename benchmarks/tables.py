@@ -81,6 +81,9 @@ def sets_table() -> str:
     for key, name in names.items():
         figures = kept["sets"][key]
         accuracy = f"{figures['accuracy']:.2%}" if "accuracy" in figures else "–"
+        seeds = kept.get("seeds", {}).get(key, {}).get("accuracy")
+        if seeds:
+            accuracy += f"; over seeds {seeds['mean']:.2%} ± {100 * seeds['deviation']:.2f}"
         error = f"{figures['calibration_error']:.2%}" if "calibration_error" in figures else "–"
         passing = f"{figures['passing_as_digits']:.2%}"
         lines.append(f"| {name} | {figures['images']:,} | {accuracy} | {error} | {passing} |")
@@ -93,22 +96,59 @@ def reading_table() -> str:
     if kept is None:
         return ""
     photographs, speed = kept["photographs"], kept["speed"]
-    command = kept["command"]
-    files = len(photographs["files"])
-    edits = f"**{photographs['edits']}** edits in {photographs['digits']} digits"
-    alone = f"{speed['digits_per_second']:,.0f} a second; one in "
-    alone += f"{speed['one_digit_milliseconds']:.2f} ms"
-    lines = [
-        "| what | measured | command |",
-        "| --- | --- | --- |",
-        f"| {files} photographs of handwriting | {edits} | `{command}` |",
-        f"| one photograph, the whole process | {speed['cold_seconds']:.2f} s | `{command}` |",
-        f"| crops of digits, recognized alone | {alone} | `{command}` |",
+    rows = {
+        f"{len(photographs['files'])} photographs of handwriting": (
+            f"**{photographs['edits']}** edits in {photographs['digits']} digits"
+        ),
+        "one photograph, the whole process": (
+            f"{speed['cold_seconds']:.2f} s, {speed['cold_megabytes']:.0f} MB"
+        ),
+        "a 12-megapixel JPEG of a hundred digits, the whole process": (
+            f"{speed['large_seconds']:.2f} s, {speed['large_megabytes']:.0f} MB"
+        ),
+        "a hundred digits on 1240×1754 pixels, warm": (
+            f"{speed['hundred_digits_milliseconds']:.0f} ms"
+        ),
+    }
+    ways = {
+        "digitwise": "crops recognized by the network that ships",
+        "OpenVINO": "the same network in OpenVINO",
+        "model.predict": "the same network in Keras, `model.predict`",
+        "model(x)": "the same network in Keras, `model(x)`",
+        "fast": "crops recognized by `fast`",
+    }
+    for way, name in ways.items():
+        if f"{way}: digits a second" in speed:
+            many = speed[f"{way}: digits a second"]
+            one = speed[f"{way}: one digit, milliseconds"]
+            rows[name] = f"{many:,.0f} a second; one in {one:.2f} ms"
+    lines = ["| what | measured |", "| --- | --- |"]
+    lines += [f"| {name} | {measured} |" for name, measured in rows.items()]
+    return "\n".join([*lines, "", f"`{kept['command']}`"])
+
+
+def pages_table() -> str:
+    """Words the digit error rate of composed pages, a row a condition."""
+    kept = results.read("pages")
+    if kept is None:
+        return ""
+    rates: dict[str, list[str]] = {}
+    for run in kept["runs"]:
+        rates.setdefault(run["condition"], []).append(f"{run['error_rate']:.1%}")
+    lines = ["| condition | mild | medium | strong |", "| --- | --- | --- | --- |"]
+    lines += [
+        f"| {condition} | {' | '.join([*measured, '', ''][:3])} |"
+        for condition, measured in rates.items()
     ]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", f"`{kept['command']} --pages {kept['settings']['pages']}`"])
 
 
-TABLES = {"training": training_table, "sets": sets_table, "reading": reading_table}
+TABLES = {
+    "training": training_table,
+    "sets": sets_table,
+    "reading": reading_table,
+    "pages": pages_table,
+}
 
 
 def filled(text: str) -> str:

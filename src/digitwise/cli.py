@@ -19,7 +19,7 @@ from digitwise.errors import (
     SampleDataWarning,
     machine_error,
 )
-from digitwise.messages import say
+from digitwise.messages import say, with_progress
 
 if TYPE_CHECKING:
     from digitwise.bundle import Bundle
@@ -233,7 +233,7 @@ def read(
         raise DigitwiseError("--csv and --json: choose one")
     reader = Reader(bundle)
     documents: list[dict[str, Any]] = []
-    for path in _picture_files(images):
+    for path in with_progress(_picture_files(images), "reading"):
         try:
             readings = reader.read_pages(path)
             for reading in readings:
@@ -406,11 +406,27 @@ def _print_readings(documents: Sequence[dict[str, Any]]) -> None:
     for document in documents:
         if "error" in document:
             continue
+        page = f", page {document['page']}" if document["page"] > 1 else ""
         if len(documents) > 1:
-            page = f", page {document['page']}" if document["page"] > 1 else ""
             print(f"{document['path']}{page}:")
         for line in document["lines"]:
             print(line["text"])
+        besides = _count_others(document["others"])
+        if besides:
+            say(f"{document['path']}{page}: besides digits {besides}: --json tells where")
+
+
+def _count_others(others: Sequence[dict[str, Any]]) -> str:
+    """Words how many marks and unknown things were found; empty where there are none."""
+    counts = {kind: sum(other["kind"] == kind for other in others) for kind in ("mark", "unknown")}
+    words = []
+    if counts["mark"]:
+        words.append(
+            f"{counts['mark']} mark{'s' * (counts['mark'] > 1)} (point, comma, minus, slash)"
+        )
+    if counts["unknown"]:
+        words.append(f"{counts['unknown']} unknown")
+    return " and ".join(words)
 
 
 def _print_csv(documents: Sequence[dict[str, Any]]) -> None:

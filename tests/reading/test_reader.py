@@ -238,6 +238,15 @@ def test_read_prints_text_or_csv(digits: Digits, capsys: pytest.CaptureFixture[s
     assert row.startswith("a.png,1,1,")
 
 
+def test_marks_are_told_beside_the_text(digits: Digits, capsys: pytest.CaptureFixture[str]) -> None:
+    picture, text = _line(digits, 2, ",")
+    Image.fromarray(picture).save("a.png")
+    assert main(["read", "a.png"]) == 0
+    printed = capsys.readouterr()
+    assert _digits_of(printed.out) == text
+    assert printed.err.startswith("a.png: besides digits 1 mark (")
+
+
 def test_a_folder_without_pictures_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     Path("empty").mkdir()
     assert main(["read", "empty"]) == 2

@@ -176,6 +176,9 @@ def _settle(
         own_images = _images(data)
         data = mix_with_mnist(data, seed, allow_sample=allow_sample)
     _check_classes(data)
+    if recipe.augmentation and data.classes != CATALOG["mnist"].classes:
+        say("trained without augmentation, which knows how digits vary and these are no digits")
+        recipe = replace(recipe, augmentation=False)
     run = plan_run(output, data.name, architecture)
     held_out = validation_size(validation, _images(data))
     settings = TrainingSettings(

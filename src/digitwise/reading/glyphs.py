@@ -29,6 +29,7 @@ _SPECK = 0.1  # of a digit's height: smaller is dirt
 _SMALL_BAR, _SMALL, _SMALLEST = 0.55, 0.38, 0.25  # of the usual height: see _least_extent
 _UNMISTAKABLE = 0.9  # confidence from which something small may be a digit
 _TALL, _SLANTED = 1.25, 0.2  # of the usual height, and columns a row: a slash, no 1
+_MOST_BARS = 0.6  # of the parts: what falls into 1s is an H or an M
 _MOST_JOINED = 300  # pieces; with more, a page is noise
 
 
@@ -152,7 +153,8 @@ def _part(recognizer: Recognizer, glyph: Glyph, size: float) -> list[Glyph]:
         return [glyph]
     if sum(part.is_digit for part in parts) < 0.75 * len(parts):
         return [glyph]
-    return parts
+    bars = sum(part.digit == 1 for part in parts)
+    return [glyph] if bars > _MOST_BARS * len(parts) else parts
 
 
 def _join(recognizer: Recognizer, glyphs: list[Glyph], size: float) -> list[Glyph]:
