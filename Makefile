@@ -20,9 +20,11 @@ format: $(VENV)/ready
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# The figures of README.md; needs MNIST, which DIGITWISE_DATA may name.
+# The figures of README.md and MODEL_CARD.md; needs the data that DIGITWISE_DATA names.
 benchmark: $(VENV)/ready
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/reading.py
+	$(BIN)/python benchmarks/pages.py
 	$(BIN)/python benchmarks/tables.py
 
 # One set of pins for Python 3.11 to 3.13, Linux and macOS, x86-64 and arm64.

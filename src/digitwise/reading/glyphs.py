@@ -24,10 +24,10 @@ FINE_CUTS, COARSE_CUTS = 8, 4  # proposed on as much width as a piece is high
 _MOST_CUTS = 80
 _CUT_COST = 1.2  # for cutting through ink as high as a digit
 _PART_COST = 0.35  # for each further part
-_WIDE = 1.1  # width by height from which a piece that is surely a digit may be two
+_WIDE, _VERY_WIDE = 1.1, 1.5  # width by height from which a piece may be two digits although it
+_UNMISTAKABLE, _CERTAIN = 0.9, 0.99  # is recognized as one with this confidence
 _SPECK = 0.1  # of a digit's height: smaller is dirt
 _SMALL_BAR, _SMALL, _SMALLEST = 0.55, 0.38, 0.25  # of the usual height: see _least_extent
-_UNMISTAKABLE = 0.9  # confidence from which something small may be a digit
 _TALL, _SLANTED = 1.25, 0.2  # of the usual height, and columns a row: a slash, no 1
 _MOST_BARS = 0.6  # of the parts: what falls into 1s is an H or an M
 _MOST_JOINED = 300  # pieces; with more, a page is noise
@@ -146,6 +146,8 @@ def _part(recognizer: Recognizer, glyph: Glyph, size: float) -> list[Glyph]:
         return [glyph]
     if glyph.confidence > _UNMISTAKABLE and wide < _WIDE:
         return [glyph]
+    if glyph.confidence > _CERTAIN and wide < _VERY_WIDE:
+        return [glyph]
     if wide > LONGEST_CHAIN or piece.height > 4 * size:
         return [glyph]
     score, parts = partition(recognizer, piece, size, FINE_CUTS)
@@ -171,38 +173,28 @@ def _join(recognizer: Recognizer, glyphs: list[Glyph], size: float) -> list[Glyp
             if gain > 0:
                 gains[i, j] = gain, whole
 
-    weigh(
-        [
-            (i, j)
-            for i, j in itertools.combinations(standing, 2)
-            if _may_belong(standing[i].piece, standing[j].piece, size)
-        ]
-    )
+    weigh(_near_pairs([glyph.piece for glyph in glyphs], size))
     while gains:
         i, j = max(gains, key=lambda pair: gains[pair][0])
         new = max(standing) + 1
         standing[new] = gains[i, j][1]
         del standing[i], standing[j]
         gains = {pair: gain for pair, gain in gains.items() if not {i, j} & set(pair)}
-        weigh(
-            [
-                (other, new)
-                for other in standing
-                if other != new and _may_belong(standing[other].piece, standing[new].piece, size)
-            ]
-        )
+        others = [number for number in standing if number != new]
+        pieces = [standing[number].piece for number in (*others, new)]
+        weigh([(others[i], new) for i, j in _near_pairs(pieces, size) if j == len(others)])
     return list(standing.values())
 
 
-def _may_belong(first: Piece, second: Piece, size: float) -> bool:
-    """Tells whether two pieces are near enough to be strokes of one digit."""
-    gap_x = max(first.x, second.x) - min(first.right, second.right)
-    gap_y = max(first.y, second.y) - min(first.bottom, second.bottom)
-    if gap_x > 0.12 * size or gap_y > 0.3 * size:
-        return False
-    width = max(first.right, second.right) - min(first.x, second.x)
-    height = max(first.bottom, second.bottom) - min(first.y, second.y)
-    return width <= 1.3 * size and height <= 1.6 * size
+def _near_pairs(pieces: Sequence[Piece], size: float) -> list[tuple[int, int]]:
+    """Lists the pairs of pieces that are near enough to be strokes of one digit."""
+    sides = np.array([(piece.x, piece.y, piece.right, piece.bottom) for piece in pieces])
+    starts, ends = sides[:, np.newaxis, :2], sides[:, np.newaxis, 2:]
+    gaps = np.maximum(starts, starts.swapaxes(0, 1)) - np.minimum(ends, ends.swapaxes(0, 1))
+    whole = np.maximum(ends, ends.swapaxes(0, 1)) - np.minimum(starts, starts.swapaxes(0, 1))
+    near = (gaps <= (0.12 * size, 0.3 * size)).all(axis=2)
+    near &= (whole <= (1.3 * size, 1.6 * size)).all(axis=2)
+    return [(int(i), int(j)) for i, j in zip(*np.nonzero(np.triu(near, 1)), strict=True)]
 
 
 def _confidence_apart(first: Glyph, second: Glyph, size: float) -> float:

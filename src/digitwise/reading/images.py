@@ -18,7 +18,7 @@ PICTURE_SUFFIXES = frozenset(
 )
 LARGEST_FILE = 100 * 2**20  # bytes
 LARGEST_IMAGE = 120_000_000  # pixels
-WORKING_SIDE = 2400  # pixels of the longer side that reading works on
+WORKING_SIDE = 1800  # pixels of the longer side that reading works on
 MOST_PAGES = 200
 
 Source = str | Path | bytes | BinaryIO | Image.Image | Shaped[np.ndarray, "..."]

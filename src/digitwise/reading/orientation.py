@@ -39,12 +39,13 @@ def uprightness(recognizer: Recognizer, pieces: list[Piece]) -> float:
         return 0.0
     slope, clear = _row_direction(pieces)
     best, score = _best_turn(recognizer, pieces, [0.0])
-    if score > _CLEARLY_UPRIGHT and abs(slope) < _LEVEL:
+    level = abs(slope) < _LEVEL or abs(slope) > 90 - _LEVEL
+    if score > _CLEARLY_UPRIGHT and level:
         return best
     turns = [0.0, 90.0, 180.0, 270.0]
-    if abs(slope) > 4:
+    if 4 < abs(slope) < 86:
         turns += [(slope + quarter) % 360 for quarter in (0, 90, 180, 270)]
-    favor = _FAVOR if abs(slope) < _LEVEL else 0.0
+    favor = _FAVOR if level else 0.0
     best, score = _best_turn(recognizer, pieces, turns, favor)
     if score > _CLEARLY_UPRIGHT or clear:
         return best if score > _WORTH_TURNING else 0.0

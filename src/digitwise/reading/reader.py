@@ -242,22 +242,24 @@ class Reader:
 
 
 def _rows(glyphs: list[Glyph]) -> list[list[Glyph]]:
-    """Puts digits in lines, each from left to right, the lines from top to bottom."""
+    """Puts digits in rows, each from left to right, the rows from top to bottom."""
     rows: list[list[Glyph]] = []
+    runs: list[tuple[float, float]] = []  # each row's digit height and slope so far
     for glyph in sorted(glyphs, key=lambda glyph: glyph.piece.center[0]):
         x, y = glyph.piece.center
         best, nearest = None, math.inf
-        for row in rows:
-            size = float(np.median([other.piece.height for other in row]))
+        for number, (row, (size, slope)) in enumerate(zip(rows, runs, strict=True)):
             last_x, last_y = row[-1].piece.center
-            expected = last_y + _slope(row) * (x - last_x)
-            off = abs(y - expected) / size
+            off = abs(y - last_y - slope * (x - last_x)) / size
             if off < 0.62 and x - last_x < 7 * size and off < nearest:
-                best, nearest = row, off
+                best, nearest = number, off
         if best is None:
             rows.append([glyph])
+            runs.append((float(glyph.piece.height), 0.0))
         else:
-            best.append(glyph)
+            rows[best].append(glyph)
+            size = float(np.median([other.piece.height for other in rows[best]]))
+            runs[best] = size, _slope(rows[best])
     return sorted(rows, key=lambda row: float(np.mean([g.piece.center[1] for g in row])))
 
 
