@@ -213,11 +213,14 @@ class Reader:
         """Reads one decoded page."""
         page = find_ink(picture.pixels)
         ink = clear_border(remove_rules(remove_frames(page)), page)
-        degrees = uprightness(self._recognizer, find_pieces(ink))
-        upright = turn(ink, degrees)
-        if degrees % 90:
-            upright = remove_rules(remove_frames(upright))
-        glyphs = find_glyphs(self._recognizer, find_pieces(upright))
+        pieces = find_pieces(ink)
+        degrees = uprightness(self._recognizer, pieces)
+        if degrees:
+            upright = turn(ink, degrees)
+            if degrees % 90:
+                upright = remove_rules(remove_frames(upright))
+            pieces = find_pieces(upright)
+        glyphs = find_glyphs(self._recognizer, pieces)
         rows = _lines([glyph for glyph in glyphs if glyph.is_digit])
         place = _Placement(picture, ink, degrees)
         others = _others(glyphs, rows, place)
