@@ -157,8 +157,10 @@ def train(
         }
         bundle = training.resume(resume, asked)
     else:
+        if start is not None and model is not None:
+            raise DigitwiseError("--model does not go with --from: the bundle brings its network")
         bundle = training.train(
-            model,
+            model or "tutorial",
             start=start,
             dataset=dataset,
             path=data,

@@ -55,7 +55,7 @@ _PASSING = 0.997  # of validation digits
 
 
 def train(
-    model: "str | keras.Sequential | None" = None,
+    model: "str | keras.Sequential" = "tutorial",
     *,
     start: Bundle | str | Path | None = None,
     dataset: str | None = None,
@@ -80,8 +80,7 @@ def train(
             (n, 28, 28, 1) and gives (n, classes) probabilities. It is compiled and trained in
             place, by the recipe of its name (`build_model` names what it builds), else by the
             tutorial's. A network that was trained before goes on from its weights; train it with
-            the same seed, or the images held out may be some that it was trained on. Left out,
-            "tutorial", or the network of `start`.
+            the same seed, or the images held out may be some that it was trained on.
         start: a bundle of digits to continue from ("pretrained" is the one that ships), instead
             of a model: a few epochs at a tenth of its learning rate on the data given, among
             12,000 images of MNIST, so that it learns the new and forgets nothing.
@@ -123,7 +122,7 @@ def train(
         minimum_steps,
     )
     given = _open_network(settings) if settings.start else model
-    own = None if given is None or isinstance(given, str) else given
+    own = None if isinstance(given, str) else given
     network = _declare(settings, data, own)
     if own is not None:
         settings = replace(settings, network=_config(network))
@@ -154,7 +153,7 @@ def _settle(
     minimum_steps: SupportsIndex | None,
 ) -> tuple[TrainingSettings, Dataset, Run]:
     """Settles what `train` was asked for: numbers, folder and data, before Keras is imported."""
-    architecture = _name_of("tutorial" if model is None else model)
+    architecture = _name_of(model)
     if start is not None:
         start = _check_start(start, model, dataset, path)
         architecture = start.architecture
@@ -218,7 +217,7 @@ def _check_start(
     start: Bundle | str | Path, model: Any, dataset: str | None, path: str | Path | None
 ) -> Bundle:
     """Opens the bundle that a training continues from, sure that it reads digits."""
-    if model is not None:
+    if model != "tutorial":  # the default
         raise DigitwiseError("--model does not go with --from: the bundle brings its network")
     if dataset is None and path is None:
         raise DigitwiseError("--from needs --data or --dataset: what there is to learn")
