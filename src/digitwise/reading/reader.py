@@ -274,14 +274,13 @@ def _lines(glyphs: list[Glyph]) -> list[list[Glyph]]:
     if not glyphs:
         return []
     size = float(np.median([glyph.piece.height for glyph in glyphs]))
-    columns: list[list[Glyph]] = [[]]
-    reach = math.inf
+    columns: list[list[Glyph]] = []
+    reach = -math.inf
     for glyph in sorted(glyphs, key=lambda glyph: glyph.piece.x):
         if glyph.piece.x - reach > _COLUMN_GAP * size:
             columns.append([])
-            reach = -math.inf
         columns[-1].append(glyph)
-        reach = max(reach, glyph.piece.right) if math.isfinite(reach) else glyph.piece.right
+        reach = max(reach, glyph.piece.right)
     rows = [_rows(column) for column in columns]
     if min(len(column) for column in rows) < 2:
         return _rows(glyphs)

@@ -231,10 +231,7 @@ def remove_rules(ink: Ink) -> Ink:
         length = max(40, round((width if across else height) * 0.25))
         if length >= (width if across else height):
             continue
-        run = (1, length) if across else (length, 1)
-        thick = (1, 3) if across else (3, 1)
-        joined = cv2.dilate(mask, np.ones(thick, np.uint8))  # a line that tilts a little
-        lines = cv2.morphologyEx(joined, cv2.MORPH_OPEN, np.ones(run, np.uint8))
+        lines = _straight_runs(mask, across, length)
         if not lines.any():
             continue
         lines = _thin_parts(lines & mask, across, _THICKEST_RULE)
@@ -282,10 +279,7 @@ def _frame_lines(own: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
     lines = np.zeros_like(own)
     length = max(_LEAST_FRAME // 2, round(0.5 * min(own.shape)))
     for across in (True, False):
-        thick = (1, 3) if across else (3, 1)
-        run = (1, length) if across else (length, 1)
-        joined = cv2.dilate(own, np.ones(thick, np.uint8))
-        straight = cv2.morphologyEx(joined, cv2.MORPH_OPEN, np.ones(run, np.uint8)) & own
+        straight = _straight_runs(own, across, length) & own
         lines |= _thin_parts(straight, across, _THICKEST_FRAME)
     together = cv2.morphologyEx(lines, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     _, labels, stats, _ = cv2.connectedComponentsWithStats(together, connectivity=8)
@@ -303,6 +297,15 @@ def _runs_around(own: Bool[np.ndarray, "h w"]) -> bool:
     above, below = own[:y].any(axis=0), own[-y:].any(axis=0)
     left, right = own[:, :x].any(axis=1), own[:, -x:].any(axis=1)
     return all(float(side.mean()) > _FRAME_COVERS for side in (above, below, left, right))
+
+
+def _straight_runs(
+    mask: UInt8[np.ndarray, "h w"], across: bool, length: int
+) -> UInt8[np.ndarray, "h w"]:
+    """Finds runs of ink of some length along rows or columns, also where they tilt a little."""
+    thick, run = ((1, 3), (1, length)) if across else ((3, 1), (length, 1))
+    joined = cv2.dilate(mask, np.ones(thick, np.uint8))
+    return cv2.morphologyEx(joined, cv2.MORPH_OPEN, np.ones(run, np.uint8))
 
 
 def _thin_parts(
