@@ -172,14 +172,16 @@ def _settle(
     data = with_test_set(load_dataset(dataset, path, allow_sample=allow_sample), seed)
     own_images = 0
     if start is not None:
-        own_images = _images(data)
+        own_images = len(data.train.y) if data.train is not None else 0
         data = mix_with_mnist(data, seed, allow_sample=allow_sample)
     _check_classes(data)
     if recipe.augmentation and data.classes != CATALOG["mnist"].classes:
         say("trained without augmentation, which knows how digits vary and these are no digits")
         recipe = replace(recipe, augmentation=False)
     run = plan_run(output, data.name, architecture)
-    held_out = validation_size(validation, _images(data))
+    assert data.train is not None
+    held_out = validation_size(validation, len(data.train.y))
+    kept, _ = _parts(data.train.y, held_out, seed, own_images)
     settings = TrainingSettings(
         architecture=architecture,
         network=None,
@@ -193,24 +195,17 @@ def _settle(
         seed=seed,
         precision=choose_precision(precision),
         minimum_steps=minimum_steps,
-        training_images=0,
+        training_images=len(kept),
         start=None if start is None else str(start.path.absolute()),
         own_images=own_images,
         recipe=recipe,
     )
-    assert data.train is not None
-    settings = replace(settings, training_images=len(_parts(data.train.y, settings)[0]))
     if settings.total_epochs > settings.epochs:
         say(
             f"{settings.total_epochs} epochs instead of {settings.epochs}: the data is small, and "
             f"a training has at least {settings.minimum_steps} steps"
         )
     return settings, data, run
-
-
-def _images(data: Dataset) -> int:
-    """Counts the training images."""
-    return 0 if data.train is None else len(data.train.y)
 
 
 def _check_start(
@@ -243,14 +238,15 @@ def _open_network(settings: TrainingSettings) -> "keras.Sequential":
 
 
 def _parts(
-    y: Integer[np.ndarray, " n"], settings: TrainingSettings
+    y: Integer[np.ndarray, " n"], validation: int, seed: int, own_images: int
 ) -> tuple[Integer[np.ndarray, " shown"], Integer[np.ndarray, " held"]]:
     """Splits the training images: those of an epoch, and those held out for validation.
 
-    Of a mixture, a user's own are shown so often that they are a fifth of the epoch.
+    Of a mixture, whose last images are a user's own, these are shown so often that they are a
+    fifth of the epoch.
     """
-    kept, held = split(y, settings.validation, settings.seed)
-    own = kept[kept >= len(y) - settings.own_images]
+    kept, held = split(y, validation, seed)
+    own = kept[kept >= len(y) - own_images]
     if not len(own):
         return kept, held
     repeats = round((len(kept) - len(own)) / (4 * len(own)))
@@ -411,7 +407,7 @@ def _finish(
 
     assert data.train is not None
     network = network or _declare(settings, data)
-    kept, held = _parts(data.train.y, settings)
+    kept, held = _parts(data.train.y, settings.validation, settings.seed, settings.own_images)
     train_part = LabeledImages(data.train.x[kept], data.train.y[kept])
     validation = LabeledImages(data.train.x[held], data.train.y[held])
     say(
