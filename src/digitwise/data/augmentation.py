@@ -166,11 +166,13 @@ def _cut_from_neighbor(image: Image, neighbor: Image, random: Random) -> Image:
     other_left, other_right = _ink_columns(other)
     canvas = np.zeros((SIDE + 8, 3 * SIDE), np.uint8)
     canvas[4 : 4 + SIDE, : right + 1] = own[:, : right + 1]
-    start = max(left + 1, right + 1 - int(random.integers(-1, 4)))
+    most = (other_right - other_left) // 4  # a whole 1 beside a digit is no remnant
+    start = max(left + 1, right + 1 - min(int(random.integers(-1, 4)), most))
+    remnant = min(int(random.integers(-2, 3)), most)
     top, end = 4 + int(random.integers(-4, 5)), start + other_right + 1 - other_left
     region = canvas[top : top + SIDE, start:end]
     np.maximum(region, other[:, other_left : other_right + 1], out=region)
-    cut = canvas[:, : max(left + 2, right + 1 + int(random.integers(-2, 3)))]
+    cut = canvas[:, : max(left + 2, right + 1 + remnant)]
     return fit_to_mnist(np.ascontiguousarray(cut[:, ::-1] if mirrored else cut))
 
 
@@ -203,11 +205,14 @@ def _dim(image: Image, random: Random) -> Image:
 
 
 def _europeanize(image: Image, label: int, random: Random) -> Image:
-    """Gives some 1s a flag and a foot, and some 7s a bar."""
+    """Gives some 1s a flag and a foot, some 7s a bar, and some a short head."""
     if label == 1 and random.random() < 0.35:
         return _with_flag_and_foot(image, random)
-    if label == 7 and random.random() < 0.25:
-        return _with_bar(image, random)
+    if label == 7:
+        if random.random() < 0.15:
+            image = _narrow(image, random)
+        if random.random() < 0.25:
+            image = _with_bar(image, random)
     return image
 
 
@@ -252,6 +257,13 @@ def _with_bar(image: Image, random: Random) -> Image:
     return canvas
 
 
+def _narrow(image: Image, random: Random) -> Image:
+    """Presses a digit together from its sides, around its middle."""
+    scale = random.uniform(0.5, 0.8)
+    press = np.array([[scale, 0, (1 - scale) * MASS_CENTER], [0, 1, 0]])
+    return cv2.warpAffine(image, press, (SIDE, SIDE), flags=cv2.INTER_AREA)
+
+
 def _stroke(image: Image, random: Random) -> int:
     """Guesses how thick a digit's strokes are, in pixels."""
     ink = image > 100
@@ -289,7 +301,7 @@ def _non_digit(
         turn = int(random.choice(_TURNS[int(y[index])]))
         return distort(np.ascontiguousarray(np.rot90(x[index], turn)), random)
     if kind < 0.48:
-        return distort(_joined(x, index, random), random)
+        return distort(_joined(x, y, index, random), random)
     if kind < 0.66:
         return distort(_letter(random), random)
     if kind < 0.83:
@@ -297,12 +309,19 @@ def _non_digit(
     return _shape(random)
 
 
-def _joined(x: UInt8[np.ndarray, "n 28 28"], index: int, random: Random) -> Image:
-    """Writes two or three digits together in one box."""
+def _joined(
+    x: UInt8[np.ndarray, "n 28 28"], y: Integer[np.ndarray, " n"], index: int, random: Random
+) -> Image:
+    """Writes two or three digits together in one box; often a 1 is among them, easily missed."""
     count = 2 if random.random() < 0.8 else 3
+    members = [index, *random.integers(0, len(x), count - 1)]
+    ones = np.flatnonzero(y == 1)
+    if len(ones) and random.random() < 0.3:
+        members[1] = random.choice(ones)
+    random.shuffle(members)
     canvas = np.zeros((40, 96), np.uint8)
     at = 4
-    for image in x[[index, *random.integers(0, len(x), count - 1)]]:
+    for image in x[members]:
         left, right = _ink_columns(image)
         crop = image[:, left : right + 1]
         top = 6 + int(random.integers(-3, 4))

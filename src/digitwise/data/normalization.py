@@ -2,7 +2,7 @@
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Shaped, UInt8
+from jaxtyping import UInt8
 
 SIDE = 28
 INK_SIDE = 20
@@ -36,8 +36,8 @@ def fit_to_mnist(ink: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "28 28"]:
     moments = cv2.moments(fitted)
     mass_x = moments["m10"] / moments["m00"] if moments["m00"] else (width - 1) / 2
     mass_y = moments["m01"] / moments["m00"] if moments["m00"] else (height - 1) / 2
-    x = int(np.clip(round(MASS_CENTER - mass_x), 0, SIDE - width))
-    y = int(np.clip(round(MASS_CENTER - mass_y), 0, SIDE - height))
+    x = min(max(round(MASS_CENTER - mass_x), 0), SIDE - width)
+    y = min(max(round(MASS_CENTER - mass_y), 0), SIDE - height)
     field[y : y + height, x : x + width] = fitted
     return field
 
@@ -65,24 +65,26 @@ def _ink_box(ink: UInt8[np.ndarray, "h w"]) -> tuple[slice, slice] | None:
     return slice(y, y + height), slice(x, x + width)
 
 
-def _stretch(ink: UInt8[np.ndarray, "h w"], box: tuple[slice, slice]) -> Float32[np.ndarray, "..."]:
+def _stretch(
+    ink: UInt8[np.ndarray, "h w"], box: tuple[slice, slice]
+) -> UInt8[np.ndarray, "new_h new_w"]:
     """Takes what is in a box, its grey values stretched: the ground is 0, the brightest ink 255."""
     ground = int(ink.min())
-    return (ink[box].astype(np.float32) - ground) * np.float32(255 / (int(ink.max()) - ground))
+    scale = 255 / (int(ink.max()) - ground)
+    return cv2.convertScaleAbs(ink[box], alpha=scale, beta=-ground * scale)
 
 
 def _fit_long_side(
-    crop: Shaped[np.ndarray, "h w"], side: int
+    crop: UInt8[np.ndarray, "h w"], side: int
 ) -> UInt8[np.ndarray, "fitted_h fitted_w"]:
     """Scales a crop so that its longer side measures as many pixels."""
     scale = side / max(crop.shape)
     size = (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale)))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    resized = cv2.resize(crop, size, interpolation=method)
-    return cv2.add(resized, 0.0, dtype=cv2.CV_8U)  # rounds, and keeps within 0 and 255
+    return cv2.resize(crop, size, interpolation=method)
 
 
-def _with_usual_stroke(crop: Float32[np.ndarray, "h w"]) -> Shaped[np.ndarray, "new_h new_w"]:
+def _with_usual_stroke(crop: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "new_h new_w"]:
     """Thickens strokes that are thinner than MNIST's, thins those that are thicker."""
     fine = _fit_long_side(crop, _FINE * INK_SIDE)
     width = _stroke_width(fine)
@@ -103,8 +105,9 @@ def _stroke_width(fine: UInt8[np.ndarray, "h w"]) -> float:
     """Measures how wide strokes are, in pixels: twice the usual distance from ridge to ground."""
     ink = cv2.compare(_with_margin(fine, 1), _INK, cv2.CMP_GT)
     distance = cv2.distanceTransform(ink, cv2.DIST_L2, 3)
-    ridge = np.sort(distance[(distance > 0) & (distance >= cv2.dilate(distance, _NEIGHBORS))])
-    return 2 * float(ridge[len(ridge) // 2]) - 1 if len(ridge) else 0.0
+    ridge = cv2.compare(distance, cv2.dilate(distance, _NEIGHBORS), cv2.CMP_GE) & ink
+    widths = np.sort(distance[ridge > 0])
+    return 2 * float(widths[len(widths) // 2]) - 1 if len(widths) else 0.0
 
 
 def _with_margin(image: UInt8[np.ndarray, "h w"], margin: int) -> UInt8[np.ndarray, "new_h new_w"]:

@@ -15,7 +15,6 @@ from digitwise.reading.segmentation import (
     columns_of,
     find_cuts,
     union,
-    without_fixtures,
 )
 
 SURE = 0.5  # confidence from which something is called a digit
@@ -70,7 +69,6 @@ def recognize(recognizer: Recognizer, pieces: Sequence[Piece]) -> list[Glyph]:
 
 def find_glyphs(recognizer: Recognizer, pieces: list[Piece]) -> list[Glyph]:
     """Recognizes a page's pieces, joining what was broken and parting what touches."""
-    pieces = without_fixtures(pieces)
     if not pieces:
         return []
     glyphs = recognize(recognizer, pieces)

@@ -12,7 +12,7 @@ from digitwise.reading.glyphs import (
     recognize,
 )
 from digitwise.reading.recognizer import Recognizer
-from digitwise.reading.segmentation import Piece, turned_patch, without_fixtures
+from digitwise.reading.segmentation import Piece, turned_patch
 
 _SAMPLE = 24  # pieces that decide
 _CLEARLY_UPRIGHT = 0.9  # mean confidence at which no other turn is tried
@@ -32,9 +32,9 @@ def uprightness(recognizer: Recognizer, pieces: list[Piece]) -> float:
 
     Args:
         recognizer: tells how well digits are recognized.
-        pieces: the page's, the largest first.
+        pieces: the page's, the largest first, fixtures left out.
     """
-    pieces = _typical(without_fixtures(pieces))
+    pieces = _typical(pieces)
     if not pieces:
         return 0.0
     slope, clear = _row_direction(pieces)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
@@ -261,8 +262,8 @@ def _rows(glyphs: list[Glyph]) -> list[list[Glyph]]:
             runs.append((float(glyph.piece.height), 0.0))
         else:
             rows[best].append(glyph)
-            size = float(np.median([other.piece.height for other in rows[best]]))
-            runs[best] = size, _slope(rows[best])
+            heights = sorted(other.piece.height for other in rows[best])
+            runs[best] = float(heights[len(heights) // 2]), _slope(rows[best])
     return sorted(rows, key=lambda row: float(np.mean([g.piece.center[1] for g in row])))
 
 
@@ -291,9 +292,10 @@ def _slope(row: list[Glyph]) -> float:
     """Fits how steeply a line runs so far; level until it has three digits."""
     if len(row) < 3:
         return 0.0
-    x, y = np.array([glyph.piece.center for glyph in row[-6:]]).T
-    spread = float(((x - x.mean()) ** 2).sum())
-    return float(((x - x.mean()) * (y - y.mean())).sum()) / max(spread, 1e-6)
+    centers = [glyph.piece.center for glyph in row[-6:]]
+    mean_x, mean_y = (sum(axis) / len(centers) for axis in zip(*centers, strict=True))
+    spread = sum((x - mean_x) ** 2 for x, _ in centers)
+    return sum((x - mean_x) * (y - mean_y) for x, y in centers) / max(spread, 1e-6)
 
 
 def _text(row: list[Glyph]) -> str:
@@ -337,15 +339,21 @@ class _Placement:
     def __init__(self, picture: Picture, ink: Ink, degrees: float) -> None:
         height, width = ink.mask.shape
         self._matrix, _, _ = rotation(width, height, degrees)
+        self._back = np.linalg.inv(self._matrix[:, :2]).T
+        self._leans = bool(degrees % 90)
         self._picture = picture
 
     def box(self, piece: Piece) -> Box:
         """Bounds a piece's ink in the picture's pixels."""
-        rows, columns = np.nonzero(piece.ink > 60)
-        if not len(rows):
-            rows, columns = np.array([0, piece.height - 1]), np.array([0, piece.width - 1])
-        points = np.column_stack([columns + piece.x, rows + piece.y]).astype(np.float64)
-        back = (points - self._matrix[:, 2]) @ np.linalg.inv(self._matrix[:, :2]).T
+        ink = cv2.compare(piece.ink, 60, cv2.CMP_GT)
+        x, y, width, height = cv2.boundingRect(ink)
+        if not width:
+            x, y, width, height = 0, 0, piece.width, piece.height
+        points = np.array([[x, y], [x + width - 1, y + height - 1]])
+        if self._leans and ink.any():
+            points = cv2.findNonZero(ink).reshape(-1, 2)
+        moved = self._matrix[:, 2] - (piece.x, piece.y)
+        back = (points - moved) @ self._back
         scale, picture = self._picture.scale, self._picture
         left, top = np.floor(back.min(axis=0) * scale).astype(int)
         right, bottom = np.ceil((back.max(axis=0) + 1) * scale).astype(int)

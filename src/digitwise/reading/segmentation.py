@@ -3,10 +3,11 @@
 import itertools
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float32, Int32, UInt8
 
 _SMALL_SIDE = 220  # pixels of the shorter side on which the paper is estimated
 _STROKE = 0.1  # of the shorter side: wider than most strokes
@@ -16,6 +17,7 @@ _NEAR_WINDOW = 0.17  # of the shorter side: in which a stroke is the lesser part
 _NO_SHADOW = 0.5  # darkness that no shadow has
 _LEAST_CONTRAST = 0.07  # of the paper's brightness
 _NOISE_FACTOR = 5.0
+_FULL = 255  # contrast of black ink on white paper, as a grey value
 _EDGE_MARGIN = 0.06  # of the shorter side, around what lies beyond the paper
 _NOISY = 0.025  # of the paper's brightness: from there on it is smoothed
 _MOST_PIECES = 600
@@ -37,6 +39,18 @@ class Ink:
 
     strength: UInt8[np.ndarray, "h w"]
     mask: Bool[np.ndarray, "h w"]
+
+    @cached_property
+    def components(self) -> tuple[Int32[np.ndarray, "h w"], Int32[np.ndarray, "count 5"]]:
+        """Which connected piece each pixel belongs to, 0 for none; OpenCV's measures of each."""
+        mask = self.mask.view(np.uint8)
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+        return labels, stats
+
+    def only(self, mask: Bool[np.ndarray, "h w"]) -> "Ink":
+        """Keeps of the ink what is in a mask, and the soft edges around it."""
+        kept = (mask | ~self.mask).view(np.uint8)
+        return Ink(cv2.bitwise_and(self.strength, self.strength, mask=kept), mask)
 
 
 @dataclass(frozen=True)
@@ -87,74 +101,100 @@ def find_ink(pixels: UInt8[np.ndarray, "h w 3"]) -> Ink:
     """
     contrast = _contrast(pixels)
     noise = _noise(contrast)
-    if noise > _NOISY and min(contrast.shape) > 300:
-        contrast = cv2.GaussianBlur(contrast, (0, 0), min(2.0, 0.8 + 8 * noise))
+    if noise > _NOISY * _FULL and min(contrast.shape) > 300:
+        blur = min(2.0, 0.8 + 8 * noise / _FULL)
+        contrast = cv2.GaussianBlur(contrast, (0, 0), blur)
         noise = _noise(contrast)
-    floor = max(_LEAST_CONTRAST, _NOISE_FACTOR * noise)
-    candidates = contrast[contrast > floor * 0.6]
-    if candidates.size < 8 or float(candidates.max()) < floor:
+    floor = max(_LEAST_CONTRAST * _FULL, _NOISE_FACTOR * noise)
+    counts = _histogram(contrast)
+    counts[: math.ceil(0.6 * floor)] = 0
+    if counts.sum() < 8 or not counts[math.ceil(floor) :].any():
         return Ink(np.zeros(contrast.shape, np.uint8), np.zeros(contrast.shape, bool))
-    level = float(np.quantile(candidates, 0.98))
-    threshold = max(floor, 0.9 * _otsu(candidates), 0.3 * level)
-    strength = np.clip(contrast * (255 / level), 0, 255).astype(np.uint8)
+    level = _quantile(counts, 0.98)
+    threshold = max(floor, 0.9 * _otsu(counts), 0.3 * level)
+    strength = cv2.convertScaleAbs(contrast, alpha=255 / level)
     return Ink(strength, _hysteresis(contrast, 0.62 * threshold, threshold))
 
 
-def _noise(contrast: Float32[np.ndarray, "h w"]) -> float:
+def _histogram(values: UInt8[np.ndarray, "h w"]) -> Float32[np.ndarray, "256"]:
+    """Counts how often each value stands in a picture."""
+    return cv2.calcHist([values], [0], None, [256], [0, 256]).ravel()
+
+
+def _quantile(counts: Float32[np.ndarray, "256"], share: float) -> float:
+    """Finds the value below which a share of what was counted lies, also between whole values."""
+    summed = np.concatenate([[0], np.cumsum(counts)])
+    value = int(np.searchsorted(summed, share * summed[-1])) - 1
+    return max(0.0, value - 0.5 + (share * summed[-1] - summed[value]) / max(1, counts[value]))
+
+
+def _noise(contrast: UInt8[np.ndarray, "h w"]) -> float:
     """Estimates how much bare paper varies, as a standard deviation."""
-    rough = contrast[::3, ::3]
-    fine = np.abs(rough - cv2.medianBlur(rough, 3))
-    return (
-        max(1.4826 * float(np.median(np.abs(rough - np.median(rough)))), float(fine.mean())) + 1e-4
-    )
+    rough = np.ascontiguousarray(contrast[::3, ::3])
+    fine = float(cv2.absdiff(rough, cv2.medianBlur(rough, 3)).mean())
+    median = _quantile(_histogram(rough), 0.5)
+    varies = _quantile(_histogram(cv2.absdiff(rough, np.full_like(rough, round(median)))), 0.5)
+    return max(1.4826 * varies, fine, 0.02)
 
 
-def _contrast(pixels: UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "h w"]:
-    """Measures how much darker each pixel is than its paper, from 0 to 1.
+def _contrast(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w"]:
+    """Measures how much darker each pixel is than its paper, from 0 to `_FULL`.
 
     A light-on-dark page is inverted first. The paper is estimated twice: close by, which follows
     shadows; and at large, which sees strokes that are wide for the page, but only where they
     are so dark that no shadow is.
     """
-    short = min(pixels.shape[:2])
-    if short > 500:
-        pixels = cv2.GaussianBlur(pixels, (3, 3), 0.8)
-    if _is_light_on_dark(pixels):
-        pixels = 255 - pixels
-    near, wide = (_darkness(pixels, paper) for paper in _papers(pixels))
-    near -= np.median(near[::4, ::4])
-    wide[wide <= _NO_SHADOW] = 0
-    return np.clip(cv2.max(near, wide), 0, 1)
+    planes: UInt8[np.ndarray, "..."] = _without_color(pixels)
+    if min(pixels.shape[:2]) > 500:
+        planes = cv2.GaussianBlur(planes, (3, 3), 0.8)
+    small = _shrink(planes, _SMALL_SIDE)
+    if _is_light_on_dark(small):
+        planes, small = cv2.bitwise_not(planes), cv2.bitwise_not(small)
+    near, wide = (_darkness(planes, paper) for paper in _papers(small))
+    usual = np.uint8(_quantile(_histogram(np.ascontiguousarray(near[::4, ::4])), 0.5))
+    near = np.maximum(near, usual) - usual
+    wide = cv2.threshold(wide, _NO_SHADOW * _FULL, 0, cv2.THRESH_TOZERO)[1]
+    return cv2.max(near, wide)
+
+
+def _without_color(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "..."]:
+    """Takes one channel for all three where they are alike."""
+    red, green, blue = cv2.split(pixels)
+    alike = np.array_equal(red, green) and np.array_equal(green, blue)
+    return red if alike else pixels
 
 
 def _darkness(
-    pixels: UInt8[np.ndarray, "h w 3"], paper: UInt8[np.ndarray, "h w 3"]
-) -> Float32[np.ndarray, "h w"]:
-    """Compares each pixel with its paper, in the channel that differs most."""
-    little = (8, 8, 8, 0)  # light everywhere, so that black paper has no noise
-    share = cv2.divide(cv2.add(pixels, little), cv2.add(paper, little), scale=200)
-    red, green, blue = cv2.split(share)
-    least = cv2.min(cv2.min(red, green), blue)
-    return cv2.addWeighted(least, -1 / 200, least, 0, 1, dtype=cv2.CV_32F)
+    planes: UInt8[np.ndarray, "..."], paper: UInt8[np.ndarray, "..."]
+) -> UInt8[np.ndarray, "h w"]:
+    """Compares each pixel with its paper, enlarged, in the channel that differs most."""
+    planes, paper = (  # some light everywhere, so that black paper has no noise
+        cv2.convertScaleAbs(image, beta=8) for image in (planes, paper)
+    )
+    under = cv2.resize(paper, planes.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    share = cv2.divide(planes, under, scale=_FULL)
+    if share.ndim == 3:
+        red, green, blue = cv2.split(share)
+        share = cv2.min(cv2.min(red, green), blue)
+    return cv2.bitwise_not(share)
 
 
-def _is_light_on_dark(pixels: UInt8[np.ndarray, "h w 3"]) -> bool:
+def _is_light_on_dark(small: UInt8[np.ndarray, "..."]) -> bool:
     """Tells the polarity from what stands out of its surroundings: the darker or the lighter."""
-    small = _shrink(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), _SMALL_SIDE)
-    around = _even_margin(small)
+    grey = small if small.ndim == 2 else cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+    around = _even_margin(grey)
     if around is None:
-        around = cv2.medianBlur(small, round(min(small.shape) * _NEAR_WINDOW) // 2 * 2 + 1)
-    difference = small.astype(np.float32) - np.float32(around)
+        around = cv2.medianBlur(grey, round(min(grey.shape) * _NEAR_WINDOW) // 2 * 2 + 1)
+    difference = grey.astype(np.float32) - np.float32(around)
     difference[np.abs(difference) < 10] = 0
     darker, lighter = (np.square(np.minimum(side, 0)).sum() for side in (difference, -difference))
     return bool(lighter > 1.2 * darker)
 
 
 def _papers(
-    pixels: UInt8[np.ndarray, "h w 3"],
-) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w 3"]]:
-    """Estimates the paper's color under every pixel: close by, and at large."""
-    small = _shrink(pixels, _SMALL_SIDE)
+    small: UInt8[np.ndarray, "..."],
+) -> tuple[UInt8[np.ndarray, "..."], UInt8[np.ndarray, "..."]]:
+    """Estimates the paper's color under every pixel of a shrunken page: close by, and at large."""
     short = min(small.shape[:2])
     closed = cv2.morphologyEx(
         small, cv2.MORPH_CLOSE, _disk(_STROKE * short), borderType=cv2.BORDER_REPLICATE
@@ -162,15 +202,8 @@ def _papers(
     near = cv2.GaussianBlur(closed, (0, 0), max(0.5, _STROKE * short / 3))
     margin = _even_margin(small)
     if margin is None:
-        wide = cv2.medianBlur(small, max(3, round(short * _PAPER_WINDOW) // 2 * 2 + 1))
-    else:
-        wide = np.broadcast_to(margin.astype(np.uint8), small.shape)
-    size = pixels.shape[1::-1]
-    enlarged = [
-        cv2.resize(np.ascontiguousarray(paper), size, interpolation=cv2.INTER_LINEAR)
-        for paper in (near, wide)
-    ]
-    return enlarged[0], enlarged[1]
+        return near, cv2.medianBlur(small, max(3, round(short * _PAPER_WINDOW) // 2 * 2 + 1))
+    return near, np.ascontiguousarray(np.broadcast_to(margin.astype(np.uint8), small.shape))
 
 
 def _even_margin(small: UInt8[np.ndarray, "..."]) -> np.ndarray | None:
@@ -198,38 +231,43 @@ def _disk(diameter: float) -> UInt8[np.ndarray, "k k"]:
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
 
 
-def _otsu(values: Float32[np.ndarray, " n"]) -> float:
-    """Parts values in two so that each part varies the least (Otsu, 1979)."""
-    counts, edges = np.histogram(values, 128)
-    middles = (edges[:-1] + edges[1:]) / 2
+def _otsu(counts: Float32[np.ndarray, "256"]) -> float:
+    """Parts values, by how often each stands, in two that vary the least (Otsu, 1979)."""
+    counts = counts.astype(np.float64)
+    values = np.arange(len(counts))
     below = np.cumsum(counts)
     above = below[-1] - below
-    sums = np.cumsum(counts * middles)
+    sums = np.cumsum(counts * values)
     with np.errstate(divide="ignore", invalid="ignore"):
         between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
-    return float(middles[int(np.nanargmax(between))])
+    return float(np.nanargmax(between))
 
 
 def _hysteresis(
-    values: Float32[np.ndarray, "h w"], low: float, high: float
+    values: UInt8[np.ndarray, "h w"], low: float, high: float
 ) -> Bool[np.ndarray, "h w"]:
     """Keeps what lies above `low` and hangs together with something above `high`."""
-    weak = (values > low).astype(np.uint8)
-    count, labels = cv2.connectedComponents(weak, connectivity=8)
+    weak = values > low
+    count, labels = cv2.connectedComponents(weak.view(np.uint8), connectivity=8)
     strong = np.zeros(count, bool)
-    strong[np.unique(labels[values > high])] = True
-    strong[0] = False
+    strong[labels[values > high]] = True
+    if strong[1:].all():
+        return weak
     return strong[labels]
 
 
 def remove_rules(ink: Ink) -> Ink:
     """Takes ruled and squared lines out of upright ink, and mends the strokes they crossed."""
     height, width = ink.mask.shape
-    mask = ink.mask.astype(np.uint8)
+    mask = ink.mask.view(np.uint8)
     cleaned = mask.copy()
+    _, stats = ink.components
     for across in (True, False):
         length = max(40, round((width if across else height) * 0.25))
         if length >= (width if across else height):
+            continue
+        longest = stats[1:, cv2.CC_STAT_WIDTH if across else cv2.CC_STAT_HEIGHT].max(initial=0)
+        if longest < length / 2:  # of two that nearly hang together
             continue
         lines = _straight_runs(mask, across, length)
         if not lines.any():
@@ -238,7 +276,7 @@ def remove_rules(ink: Ink) -> Ink:
         cleaned[lines > 0] = 0
         mend = np.ones((7, 1) if across else (1, 7), np.uint8)
         cleaned |= cv2.morphologyEx(cleaned, cv2.MORPH_CLOSE, mend) & mask
-    return Ink(np.where(cleaned > 0, ink.strength, 0).astype(np.uint8), cleaned > 0)
+    return ink.only(cleaned.view(bool)) if (cleaned != mask).any() else ink
 
 
 def remove_frames(ink: Ink) -> Ink:
@@ -247,9 +285,8 @@ def remove_frames(ink: Ink) -> Ink:
     A frame is made of straight lines that hang together and run along all four sides of the box
     around them. Boxes that share their sides are one such frame.
     """
-    mask = ink.mask.astype(np.uint8)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    cleaned = mask.copy()
+    labels, stats = ink.components
+    cleaned = None
     for number, (x, y, w, h, _) in enumerate(stats[1:].tolist(), 1):
         if min(w, h) < _LEAST_FRAME:
             continue
@@ -263,13 +300,16 @@ def remove_frames(ink: Ink) -> Ink:
         rest = own & ~cv2.dilate(frames, np.ones((3, 3), np.uint8))
         for mend in ((7, 1), (1, 7)):
             rest |= cv2.morphologyEx(rest, cv2.MORPH_CLOSE, np.ones(mend, np.uint8)) & own
-        cleaned[place][own > 0] = rest[own > 0]
-    return Ink(np.where(cleaned > 0, ink.strength, 0).astype(np.uint8), cleaned > 0)
+        if cleaned is None:
+            cleaned = ink.mask.copy()
+        cleaned[place][own > 0] = rest[own > 0] > 0
+    return ink if cleaned is None else ink.only(cleaned)
 
 
 def _has_two_lines(own: UInt8[np.ndarray, "h w"], axis: int) -> bool:
     """Tells quickly whether ink may have two long lines along an axis, well apart."""
-    amount = cv2.blur(cv2.reduce(own, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32F), (3, 3)) * 3
+    thickened = cv2.dilate(own, np.ones((1, 3) if axis == 0 else (3, 1), np.uint8))
+    amount = cv2.reduce(thickened, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32F)
     long = np.flatnonzero(amount > 0.6 * own.shape[axis])
     return len(long) > 1 and int(long[-1] - long[0]) > 0.4 * own.shape[1 - axis]
 
@@ -327,18 +367,16 @@ def _thin_parts(
 
 
 def find_pieces(ink: Ink) -> list[Piece]:
-    """Lists the connected pieces of ink, the largest first; specks are left out."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(
-        ink.mask.astype(np.uint8), connectivity=8
-    )
-    if count == 1:
+    """Lists the connected pieces of ink, the largest first; specks and fixtures are left out."""
+    labels, stats = ink.components
+    kept = list(range(1, len(stats)))
+    if not kept:
         return []
-    kept = list(range(1, count))
     tallest = float(np.quantile(stats[kept, cv2.CC_STAT_HEIGHT], 0.9))
     least = max(6.0, 0.004 * tallest * tallest)
     kept = [number for number in kept if stats[number, cv2.CC_STAT_AREA] >= least]
     kept = sorted(kept, key=lambda number: -int(stats[number, cv2.CC_STAT_AREA]))[:_MOST_PIECES]
-    return [_cut_out(ink, labels, stats[number], number) for number in kept]
+    return _without_fixtures([_cut_out(ink, labels, stats[number], number) for number in kept])
 
 
 def clear_border(ink: Ink, page: Ink) -> Ink:
@@ -348,33 +386,35 @@ def clear_border(ink: Ink, page: Ink) -> Ink:
         ink: what is to be cleared, its rules removed.
         page: the same with its rules, since the paper's edge may look like one.
     """
+    if not any(edge.any() for edge in _edges(page.mask)):
+        return ink
     height, width = ink.mask.shape
     inner = _inner(width, height)
-    beyond = np.zeros(ink.mask.shape, np.uint8)
-    for mask in (ink.mask, page.mask):
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(
-            mask.astype(np.uint8), connectivity=8
-        )
+    beyond = np.zeros(ink.mask.shape, bool)
+    for written, with_rules in ((ink, False), (page, True)):
+        labels, stats = written.components
         edges = [set(np.unique(line)) - {0} for line in _edges(labels)]
         outside = [
             number
             for number in sorted(set().union(*edges))
             if _hugs_edge(stats[number], [number in edge for edge in edges], width, height)
         ]
-        if mask is page.mask:  # rules cross the page; its edge does not
-            amount = np.bincount(labels[inner].ravel(), minlength=count)
+        if with_rules:  # they cross the page; its edge does not
+            amount = np.bincount(labels[inner].ravel(), minlength=len(stats))
             outside = [n for n in outside if amount[n] < 0.3 * stats[n, cv2.CC_STAT_AREA]]
-        elif len(outside) == count - 1:
+        elif len(outside) == len(stats) - 1:
             return ink
-        beyond |= np.isin(labels, outside).astype(np.uint8)
+        if outside:
+            beyond |= np.isin(labels, outside)
     if not beyond.any():
         return ink
-    labels = cv2.connectedComponents(ink.mask.astype(np.uint8), connectivity=8)[1]
-    near = cv2.dilate(beyond, _disk(_EDGE_MARGIN * min(width, height)))
+    labels, stats = ink.components
+    near = cv2.dilate(beyond.view(np.uint8), _disk(_EDGE_MARGIN * min(width, height)))
     near[inner] = 0
-    dropped = np.unique(labels[(near | beyond) > 0])
-    kept = ink.mask & ~np.isin(labels, dropped[dropped > 0])
-    return Ink(np.where(kept | (labels == 0), ink.strength, 0).astype(np.uint8), kept)
+    kept = np.ones(len(stats), bool)
+    kept[labels[(near > 0) | beyond]] = False
+    kept[0] = False
+    return ink.only(kept[labels])
 
 
 def _edges(labels: np.ndarray) -> list[np.ndarray]:
@@ -411,7 +451,7 @@ def _cut_out(ink: Ink, labels: np.ndarray, stats: np.ndarray, number: int) -> Pi
     return Piece(left, top, (ink.strength[top:bottom, left:right] * soft).astype(np.uint8))
 
 
-def without_fixtures(pieces: list[Piece]) -> list[Piece]:
+def _without_fixtures(pieces: list[Piece]) -> list[Piece]:
     """Leaves out what is no writing: boxes of a form around other pieces, and punched holes."""
     if not pieces:
         return []
@@ -442,14 +482,16 @@ def _is_frame(piece: Piece, pieces: list[Piece]) -> bool:
     """Tells a drawn box from a digit: little ink, at its edges, and something inside."""
     if piece.width < 12 or piece.height < 12:
         return False
-    ink = piece.ink > 60
-    if ink.mean() > 0.45:
-        return False
+    ink = (piece.ink > 60).view(np.uint8)
     margin_x, margin_y = max(2, piece.width // 6), max(2, piece.height // 6)
+    upright = cv2.reduce(ink, 0, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[0]
+    straight = max(upright[:margin_x].max(), upright[-margin_x:].max())
+    if straight <= 0.8 * piece.height or upright.sum() > 0.45 * ink.size:
+        return False
+    lying = cv2.reduce(ink, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[:, 0]
+    level = max(lying[:margin_y].max(), lying[-margin_y:].max())
     inside = ink[margin_y:-margin_y, margin_x:-margin_x]
-    straight = max(ink[:, :margin_x].sum(axis=0).max(), ink[:, -margin_x:].sum(axis=0).max())
-    level = max(ink[:margin_y].sum(axis=1).max(), ink[-margin_y:].sum(axis=1).max())
-    if straight > 0.8 * piece.height and level > 0.8 * piece.width and inside.mean() < 0.3:
+    if level > 0.8 * piece.width and inside.mean() < 0.3:
         return any(other is not piece and _contains(piece, other) for other in pieces) or (
             float(inside.mean()) < 0.02
         )
