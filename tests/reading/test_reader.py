@@ -149,6 +149,15 @@ def test_a_desk_around_the_page_and_punched_holes_are_left_out(
         assert not [other for other in reading.others if other.kind == "unknown"]
 
 
+def test_the_edge_of_a_dim_noisy_page_is_not_read(reader: dw.Reader, digits: Digits) -> None:
+    invented = 0
+    for seed in range(2):
+        page, lines = pages.page_for("together", 1, *digits, np.random.default_rng(seed))
+        _, false, _ = pages.compare("".join(lines), _digits_of(reader.read(page).text))
+        invented += false
+    assert invented <= 1
+
+
 def test_words_are_told_apart_from_digits(reader: dw.Reader) -> None:
     page = np.full((220, 900), 240, np.uint8)
     cv2.putText(page, "THE QUICK PEN", (40, 130), cv2.FONT_HERSHEY_DUPLEX, 3, 30, 7, cv2.LINE_AA)

@@ -29,6 +29,7 @@ _SPECK = 0.1  # of a digit's height: smaller is dirt
 _SMALL_BAR, _SMALL, _SMALLEST = 0.55, 0.38, 0.25  # of the usual height: see _least_extent
 _TALL, _SLANTED = 1.25, 0.2  # of the usual height, and columns a row: a slash, no 1
 _MOST_BARS = 0.6  # of the parts: what falls into 1s is an H or an M
+_FAINT, _MOST_FAINT = 0.42, 0.2  # of the usual strength; of the digits: more are another pen's
 _MOST_JOINED = 300  # pieces; with more, a page is noise
 
 
@@ -77,9 +78,11 @@ def find_glyphs(recognizer: Recognizer, pieces: list[Piece]) -> list[Glyph]:
     glyphs = _join(recognizer, glyphs, size)
     glyphs = [part for glyph in glyphs for part in _part(recognizer, glyph, size)]
     usual = _digit_height(glyphs)
+    least_strength = _least_strength(glyphs)
     for glyph in glyphs:
         too_small = extent(glyph.piece) < _least_extent(glyph) * usual
-        if too_small or _is_slash(glyph, glyphs, usual):
+        too_faint = _strength(glyph.piece) < least_strength
+        if too_small or too_faint or _is_slash(glyph, glyphs, usual):
             glyph.confidence, glyph.non_digit = 0.0, 1.0
     return glyphs
 
@@ -236,6 +239,21 @@ def _least_extent(glyph: Glyph) -> float:
     if glyph.digit in (1, 7):
         return _SMALL_BAR
     return _SMALL if glyph.confidence < _UNMISTAKABLE else _SMALLEST
+
+
+def _least_strength(glyphs: list[Glyph]) -> float:
+    """Tells how strong ink is at least: a few far fainter digits are creases, edges or dirt."""
+    strengths = np.array([_strength(glyph.piece) for glyph in glyphs if glyph.is_digit])
+    if not len(strengths):
+        return 0.0
+    least = _FAINT * float(np.median(strengths))
+    return least if (strengths < least).mean() <= _MOST_FAINT else 0.0
+
+
+def _strength(piece: Piece) -> float:
+    """Measures how strong the ink of a piece is: nearly the most of it."""
+    ink = piece.ink[piece.ink > 0]
+    return float(np.partition(ink, nth := int(0.9 * len(ink)))[nth]) if len(ink) else 0.0
 
 
 def _is_slash(glyph: Glyph, glyphs: list[Glyph], usual: float) -> bool:
