@@ -167,16 +167,23 @@ def _without_color(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "...
 def _darkness(
     planes: UInt8[np.ndarray, "..."], paper: UInt8[np.ndarray, "..."]
 ) -> UInt8[np.ndarray, "h w"]:
-    """Compares each pixel with its paper, enlarged, in the channel that differs most."""
-    planes, paper = (  # some light everywhere, so that black paper has no noise
-        cv2.convertScaleAbs(image, beta=8) for image in (planes, paper)
-    )
-    under = cv2.resize(paper, planes.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    share = cv2.divide(planes, under, scale=_FULL)
-    if share.ndim == 3:
-        red, green, blue = cv2.split(share)
-        share = cv2.min(cv2.min(red, green), blue)
-    return cv2.bitwise_not(share)
+    """Compares each pixel with its paper, enlarged, in the channel that falls off most.
+
+    It is measured by the paper's brightest channel: in those that are dim, blue on yellow paper
+    say, noise and what JPEG leaves around ink would weigh too much.
+    """
+    size = planes.shape[1::-1]
+    drop = cv2.subtract(cv2.resize(paper, size, interpolation=cv2.INTER_LINEAR), planes)
+    if paper.ndim == 3:
+        drop, paper = _brightest(drop), _brightest(paper)
+    light = cv2.convertScaleAbs(paper, beta=8)  # everywhere some, so that black has no noise
+    return cv2.divide(drop, cv2.resize(light, size, interpolation=cv2.INTER_LINEAR), scale=_FULL)
+
+
+def _brightest(planes: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w"]:
+    """Takes of each pixel the channel that has the most."""
+    red, green, blue = cv2.split(planes)
+    return cv2.max(cv2.max(red, green), blue)
 
 
 def _is_light_on_dark(small: UInt8[np.ndarray, "..."]) -> bool:
