@@ -226,12 +226,14 @@ def _stands_beside(small: Piece, large: Piece) -> bool:
 
 
 def _digit_height(glyphs: list[Glyph]) -> float:
-    """Estimates how tall the page's digits are: the median of those recognized, else of all."""
+    """Estimates how tall the page's digits are: of those recognized, else of all.
+
+    It is the median, each weighted by its height, so that neither specks nor a shadow decide.
+    """
     tall = [glyph.piece.height for glyph in glyphs if glyph.is_digit]
-    if not tall:
-        tall = [glyph.piece.height for glyph in glyphs]
-    largest = max(tall)
-    return float(np.median([height for height in tall if height >= 0.25 * largest]))
+    heights = np.sort(tall or [glyph.piece.height for glyph in glyphs])
+    summed = np.cumsum(heights)
+    return float(heights[np.searchsorted(summed, summed[-1] / 2)])
 
 
 def _least_extent(glyph: Glyph) -> float:

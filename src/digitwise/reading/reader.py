@@ -249,6 +249,7 @@ def _rows(glyphs: list[Glyph]) -> list[list[Glyph]]:
     """Puts digits in rows, each from left to right, the rows from top to bottom."""
     rows: list[list[Glyph]] = []
     runs: list[tuple[float, float]] = []  # each row's digit height and slope so far
+    usual = _usual_slope(glyphs)
     for glyph in sorted(glyphs, key=lambda glyph: glyph.piece.center[0]):
         x, y = glyph.piece.center
         best, nearest = None, math.inf
@@ -259,11 +260,12 @@ def _rows(glyphs: list[Glyph]) -> list[list[Glyph]]:
                 best, nearest = number, off
         if best is None:
             rows.append([glyph])
-            runs.append((float(glyph.piece.height), 0.0))
+            runs.append((float(glyph.piece.height), usual))
         else:
             rows[best].append(glyph)
             heights = sorted(other.piece.height for other in rows[best])
-            runs[best] = float(heights[len(heights) // 2]), _slope(rows[best])
+            slope = _slope(rows[best]) if len(rows[best]) > 2 else usual
+            runs[best] = float(heights[len(heights) // 2]), slope
     return sorted(rows, key=lambda row: float(np.mean([g.piece.center[1] for g in row])))
 
 
@@ -288,10 +290,21 @@ def _lines(glyphs: list[Glyph]) -> list[list[Glyph]]:
     return list(itertools.chain(*rows))
 
 
+def _usual_slope(glyphs: list[Glyph]) -> float:
+    """Tells how steeply most of a page's lines run, from each digit to the next on its right."""
+    slopes = []
+    for glyph in glyphs:
+        (x, y), size = glyph.piece.center, glyph.piece.height
+        steps = [(other.piece.center[0] - x, other.piece.center[1] - y) for other in glyphs]
+        near = [(dx, dy) for dx, dy in steps if 0.2 * size < dx < 2 * size and abs(dy) < 0.5 * dx]
+        if near:
+            dx, dy = min(near)
+            slopes.append(dy / dx)
+    return sorted(slopes)[len(slopes) // 2] if len(slopes) > 4 else 0.0
+
+
 def _slope(row: list[Glyph]) -> float:
-    """Fits how steeply a line runs so far; level until it has three digits."""
-    if len(row) < 3:
-        return 0.0
+    """Fits how steeply a line runs at its end."""
     centers = [glyph.piece.center for glyph in row[-6:]]
     mean_x, mean_y = (sum(axis) / len(centers) for axis in zip(*centers, strict=True))
     spread = sum((x - mean_x) ** 2 for x, _ in centers)

@@ -18,6 +18,8 @@ _NO_SHADOW = 0.5  # darkness that no shadow has
 _LEAST_CONTRAST = 0.07  # of the paper's brightness
 _NOISE_FACTOR = 5.0
 _FULL = 255  # contrast of black ink on white paper, as a grey value
+_LEAST_PAGE = 150  # pixels of the shorter side from which there may be something around paper
+_LARGE = 0.002  # of the picture, from which it is that
 _EDGE_MARGIN = 0.06  # of the shorter side, around what lies beyond the paper
 _NOISY = 0.025  # of the paper's brightness: from there on it is smoothed
 _MOST_PIECES = 600
@@ -107,6 +109,9 @@ def find_ink(pixels: UInt8[np.ndarray, "h w 3"]) -> Ink:
         noise = _noise(contrast)
     floor = max(_LEAST_CONTRAST * _FULL, _NOISE_FACTOR * noise)
     counts = _histogram(contrast)
+    beyond = _beyond_paper(contrast > floor)
+    if beyond is not None:
+        counts -= cv2.calcHist([contrast], [0], beyond, [256], [0, 256]).ravel()
     counts[: math.ceil(0.6 * floor)] = 0
     if counts.sum() < 8 or not counts[math.ceil(floor) :].any():
         return Ink(np.zeros(contrast.shape, np.uint8), np.zeros(contrast.shape, bool))
@@ -114,6 +119,31 @@ def find_ink(pixels: UInt8[np.ndarray, "h w 3"]) -> Ink:
     threshold = max(floor, 0.9 * _otsu(counts), 0.3 * level)
     strength = cv2.convertScaleAbs(contrast, alpha=255 / level)
     return Ink(strength, _hysteresis(contrast, 0.62 * threshold, threshold))
+
+
+def _beyond_paper(dark: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"] | None:
+    """Finds the large dark parts of a picture at its edge: a table or a shadow, no measure of ink.
+
+    Args:
+        dark: what is darker than paper.
+
+    Returns:
+        Where they are; None where there are none, or nothing else.
+    """
+    height, width = dark.shape
+    if min(height, width) < _LEAST_PAGE or not any(edge.any() for edge in _edges(dark)):
+        return None
+    thick = np.ones((2 * (min(height, width) // 200) + 1,) * 2, np.uint8)  # rules are thinner
+    solid = cv2.morphologyEx(dark.view(np.uint8), cv2.MORPH_OPEN, thick)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(solid, connectivity=8)
+    at_edge = np.zeros(len(stats), bool)
+    at_edge[np.concatenate([edge.ravel() for edge in _edges(labels)])] = True
+    large = stats[:, cv2.CC_STAT_AREA] > _LARGE * height * width
+    at_edge &= large
+    at_edge[0] = False
+    if not at_edge.any() or at_edge[1:].all():
+        return None
+    return at_edge[labels].view(np.uint8)
 
 
 def _histogram(values: UInt8[np.ndarray, "h w"]) -> Float32[np.ndarray, "256"]:
