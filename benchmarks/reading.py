@@ -12,6 +12,7 @@ that DIGITWISE_DATA names. OpenVINO is measured where it is installed: pip insta
 import argparse
 import gzip
 import importlib.util
+import io
 import json
 import os
 import statistics
@@ -37,23 +38,56 @@ from digitwise.network.evaluation import expected_calibration_error
 from digitwise.reading.reader import Reader
 
 STARTS = 7
+RETAKES = 12  # of each photograph
 
 
 def photographs(reader: Reader, folder: Path) -> dict[str, Any]:
-    """Counts the edits between what photographs say and what was read, spaces aside."""
+    """Counts the edits between what photographs say and what was read, as they are and retaken."""
     rows = {}
     for name, label in json.loads((folder / "labels.json").read_text()).items():
-        found = reader.read(folder / name).text.replace(" ", "")
-        truth = "\n".join(label["lines"])
-        if label.get("scattered"):
-            truth, found = "".join(sorted(truth)), "".join(sorted(found.replace("\n", "")))
-        digits = len(truth.replace("\n", ""))
-        rows[name] = {"edits": sum(pages.compare(truth, found)), "digits": digits}
-    return {
-        "edits": sum(row["edits"] for row in rows.values()),
-        "digits": sum(row["digits"] for row in rows.values()),
-        "files": rows,
-    }
+        picture = Image.open(folder / name).convert("RGB")
+        retakes = [retake(picture, np.random.default_rng(seed)) for seed in range(RETAKES)]
+        rows[name] = {
+            "edits": count_edits(reader.read(folder / name).text, label),
+            "retaken_edits": sum(count_edits(reader.read(one).text, label) for one in retakes),
+            "digits": sum(map(len, label["lines"])),
+        }
+    total = {key: sum(row[key] for row in rows.values()) for key in next(iter(rows.values()))}
+    return {**total, "retakes": RETAKES, "files": rows}
+
+
+def count_edits(found: str, label: dict[str, Any]) -> int:
+    """Counts the edits between what was read and a photograph's label, spaces aside."""
+    found, truth = found.replace(" ", ""), "\n".join(label["lines"])
+    if label.get("scattered"):
+        truth, found = "".join(sorted(truth)), "".join(sorted(found.replace("\n", "")))
+    return sum(pages.compare(truth, found))
+
+
+def retake(picture: Image.Image, random: np.random.Generator) -> bytes:
+    """Takes a photograph again: at another distance, turned by up to 9 degrees, as a JPEG.
+
+    Some are out of focus, noisy, lighter or darker besides.
+    """
+    scale, degrees = random.uniform(0.6, 1.3), random.uniform(-9, 9)
+    turned = np.asarray(picture)
+    height, width = turned.shape[:2]
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, scale)
+    corners = matrix @ np.array([[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]])
+    matrix[:, 2] -= corners.min(axis=1)
+    size = np.ceil(np.ptp(corners, axis=1)).astype(int).tolist()
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    turned = cv2.warpAffine(turned, matrix, size, flags=method, borderMode=cv2.BORDER_REPLICATE)
+    if random.random() < 0.4:
+        turned = cv2.GaussianBlur(turned, (0, 0), random.uniform(0.5, 1.2))
+    if random.random() < 0.4:
+        noise = random.normal(0, random.uniform(2, 8), turned.shape)
+        turned = np.clip(turned + noise, 0, 255).astype(np.uint8)
+    if random.random() < 0.4:
+        turned = (255 * (turned / 255) ** random.uniform(0.6, 1.6)).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(turned).save(file, "JPEG", quality=int(random.integers(40, 95)))
+    return file.getvalue()
 
 
 def digit_sets(reader: Reader, usps: Path) -> dict[str, Any]:

@@ -100,6 +100,10 @@ def reading_table() -> str:
         f"{len(photographs['files'])} photographs of handwriting": (
             f"**{photographs['edits']}** edits in {photographs['digits']} digits"
         ),
+        f"the same, each retaken {photographs['retakes']} times: turned, far, blurred, as JPEG": (
+            f"{photographs['retaken_edits']} edits in "
+            f"{photographs['digits'] * photographs['retakes']:,} digits"
+        ),
         "one photograph, the whole process": (
             f"{speed['cold_seconds']:.2f} s, {speed['cold_megabytes']:.0f} MB"
         ),

@@ -16,6 +16,7 @@ from tests.conftest import given_data
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import pages  # composes pages whose truth is known
+import reading
 
 SCHEMA = json.loads((Path(dw.__file__).parent / "schemas" / "read.json").read_text())
 Digits = tuple[np.ndarray, np.ndarray]
@@ -49,6 +50,16 @@ PHOTOS = {
 def test_photographs_are_read(reader: dw.Reader, photos: Path, name: str) -> None:
     found = reader.read(photos / name).text.replace(" ", "")
     assert sum(pages.compare(PHOTOS[name], found)) <= (name == "sticky-note.bmp")
+
+
+@pytest.mark.parametrize("name", ["sticky-note.bmp", "sideways-in-shadow.bmp", "pencil-line.jpg"])
+def test_photographs_are_read_however_they_are_taken(
+    reader: dw.Reader, photos: Path, name: str
+) -> None:
+    picture, label = Image.open(photos / name).convert("RGB"), {"lines": PHOTOS[name].split("\n")}
+    for seed in range(3):
+        taken = reading.retake(picture, np.random.default_rng(seed))
+        assert reading.count_edits(reader.read(taken).text, label) <= 2
 
 
 def test_print_that_shows_through_is_not_read(reader: dw.Reader, photos: Path) -> None:

@@ -28,6 +28,7 @@ _UNMISTAKABLE, _CERTAIN = 0.9, 0.99  # is recognized as one with this confidence
 _SPECK = 0.1  # of a digit's height: smaller is dirt
 _SMALL_BAR, _SMALL, _SMALLEST = 0.55, 0.38, 0.25  # of the usual height: see _least_extent
 _TALL, _SLANTED = 1.25, 0.2  # of the usual height, and columns a row: a slash, no 1
+_TAILED, _HEAD = 1.4, 0.62  # of the usual height; of such a digit's height: without its tail
 _MOST_BARS = 0.6  # of the parts: what falls into 1s is an H or an M
 _FAINT, _MOST_FAINT = 0.42, 0.2  # of the usual strength; of the digits: more are another pen's
 _MOST_JOINED = 300  # pieces; with more, a page is noise
@@ -78,6 +79,7 @@ def find_glyphs(recognizer: Recognizer, pieces: list[Piece]) -> list[Glyph]:
     glyphs = _join(recognizer, glyphs, size)
     glyphs = [part for glyph in glyphs for part in _part(recognizer, glyph, size)]
     usual = _digit_height(glyphs)
+    _look_past_tails(recognizer, glyphs, usual)
     least_strength = _least_strength(glyphs)
     for glyph in glyphs:
         too_small = extent(glyph.piece) < _least_extent(glyph) * usual
@@ -241,6 +243,25 @@ def _least_extent(glyph: Glyph) -> float:
     if glyph.digit in (1, 7):
         return _SMALL_BAR
     return _SMALL if glyph.confidence < _UNMISTAKABLE else _SMALLEST
+
+
+def _look_past_tails(recognizer: Recognizer, glyphs: list[Glyph], usual: float) -> None:
+    """Recognizes a 9, a 4 or a 6 whose tail is so long that it looks like a 1 or like nothing."""
+    tall = [
+        glyph
+        for glyph in glyphs
+        if glyph.piece.height > _TAILED * usual and (not glyph.is_digit or glyph.digit == 1)
+    ]
+    pieces = [glyph.piece for glyph in tall]
+    heads = [Piece(one.x, one.y, one.ink[: round(_HEAD * one.height)]) for one in pieces]
+    feet = [Piece(one.x, one.y, one.ink[-round(_HEAD * one.height) :]) for one in pieces]
+    found = recognize(recognizer, [*heads, *feet])
+    for number, part in enumerate(found):
+        likely = (4, 9) if number < len(tall) else (6,)
+        if part.digit in likely and part.confidence > _UNMISTAKABLE:
+            glyph = tall[number % len(tall)]
+            glyph.digit, glyph.confidence = part.digit, part.confidence
+            glyph.non_digit = part.non_digit
 
 
 def _least_strength(glyphs: list[Glyph]) -> float:
