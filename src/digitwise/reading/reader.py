@@ -292,15 +292,15 @@ def _lines(glyphs: list[Glyph]) -> list[list[Glyph]]:
 
 def _usual_slope(glyphs: list[Glyph]) -> float:
     """Tells how steeply most of a page's lines run, from each digit to the next on its right."""
-    slopes = []
-    for glyph in glyphs:
-        (x, y), size = glyph.piece.center, glyph.piece.height
-        steps = [(other.piece.center[0] - x, other.piece.center[1] - y) for other in glyphs]
-        near = [(dx, dy) for dx, dy in steps if 0.2 * size < dx < 2 * size and abs(dy) < 0.5 * dx]
-        if near:
-            dx, dy = min(near)
-            slopes.append(dy / dx)
-    return sorted(slopes)[len(slopes) // 2] if len(slopes) > 4 else 0.0
+    centers = np.array([glyph.piece.center for glyph in glyphs])
+    sizes = np.array([glyph.piece.height for glyph in glyphs])[:, np.newaxis]
+    right, down = (centers[np.newaxis] - centers[:, np.newaxis]).transpose(2, 0, 1)
+    near = (right > 0.2 * sizes) & (right < 2 * sizes) & (np.abs(down) < 0.5 * right)
+    followed = np.flatnonzero(near.any(axis=1))
+    if len(followed) < 5:
+        return 0.0
+    following = np.where(near, right, np.inf).argmin(axis=1)[followed]
+    return float(np.median(down[followed, following] / right[followed, following]))
 
 
 def _slope(row: list[Glyph]) -> float:
