@@ -1,0 +1,66 @@
+"""PyTorch's own MNIST example, from its published settings.
+
+    python benchmarks/peers/pytorch_example.py [--seed N] [--epochs N] [--best]
+
+The recipe is that of github.com/pytorch/examples, mnist: Adadelta at 1.0, times 0.7 an epoch,
+batches of 64, 14 epochs, inputs normalized. The data is in memory, which the example's is not; its
+loader would only slow it. --best keeps the recipe, and sets what changes speed alone: channels
+last, and torch.compile where a C++ compiler is at hand.
+"""
+
+import shutil
+
+import mnist
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+def network() -> nn.Module:
+    """Declares the example's network: log-probabilities of ten classes."""
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 3),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Dropout(0.25),
+        nn.Flatten(),
+        nn.Linear(9216, 128),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.Linear(128, 10),
+        nn.LogSoftmax(1),
+    )
+
+
+def main() -> None:
+    arguments = mnist.options(__doc__, epochs=14)
+    torch.manual_seed(arguments.seed)
+    layout = torch.channels_last if arguments.best else torch.contiguous_format
+    x, y, x_test, y_test = (torch.from_numpy(part) for part in mnist.normalized(mnist.load()))
+    model = network().to(memory_format=layout)
+    run = torch.compile(model) if arguments.best and shutil.which("c++") else model
+    optimizer = torch.optim.Adadelta(model.parameters(), lr=1.0)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.7)
+
+    def test() -> float:
+        model.eval()
+        with torch.no_grad():
+            found = torch.cat([model(part).argmax(1) for part in x_test.split(1000)])
+        return float((found == y_test).float().mean())
+
+    clock = mnist.Clock(test)
+    for _ in range(arguments.epochs):
+        model.train()
+        for batch in torch.randperm(len(x)).split(64):
+            optimizer.zero_grad()
+            functional.nll_loss(run(x[batch].to(memory_format=layout)), y[batch]).backward()
+            optimizer.step()
+        schedule.step()
+        clock.end_epoch()
+    clock.print()
+
+
+if __name__ == "__main__":
+    main()
