@@ -34,6 +34,14 @@ def network() -> nn.Module:
     )
 
 
+def accuracy(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
+    """Tests a network on images (n, 1, 28, 28) and labels (n,)."""
+    model.eval()
+    with torch.no_grad():
+        found = torch.cat([model(part).argmax(1) for part in x.split(1000)])
+    return float((found == y).float().mean())
+
+
 def main() -> None:
     arguments = mnist.options(__doc__, epochs=14)
     torch.manual_seed(arguments.seed)
@@ -43,14 +51,7 @@ def main() -> None:
     run = torch.compile(model) if arguments.best and shutil.which("c++") else model
     optimizer = torch.optim.Adadelta(model.parameters(), lr=1.0)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.7)
-
-    def test() -> float:
-        model.eval()
-        with torch.no_grad():
-            found = torch.cat([model(part).argmax(1) for part in x_test.split(1000)])
-        return float((found == y_test).float().mean())
-
-    clock = mnist.Clock(test)
+    clock = mnist.Clock(lambda: accuracy(model, x_test, y_test))
     for _ in range(arguments.epochs):
         model.train()
         for batch in torch.randperm(len(x)).split(64):

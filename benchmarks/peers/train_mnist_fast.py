@@ -11,6 +11,7 @@ import shutil
 
 import mnist
 import torch
+from pytorch_example import accuracy
 from torch import nn
 from torch.nn import functional
 
@@ -45,13 +46,7 @@ def main() -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, 0.01, epochs=arguments.epochs, steps_per_epoch=len(batches)
     )
-
-    def test() -> float:
-        with torch.no_grad():
-            found = torch.cat([model(part).argmax(1) for part in x_test.split(1000)])
-        return float((found == y_test).float().mean())
-
-    clock = mnist.Clock(test)
+    clock = mnist.Clock(lambda: accuracy(model, x_test, y_test))
     for _ in range(arguments.epochs):
         for images, labels in batches:
             optimizer.zero_grad(set_to_none=True)
