@@ -8,7 +8,9 @@ loader would only slow it. --best keeps the recipe, and sets what changes speed 
 last, and torch.compile where a C++ compiler is at hand.
 """
 
+import argparse
 import shutil
+from collections.abc import Callable
 
 import mnist
 import torch
@@ -34,6 +36,21 @@ def network() -> nn.Module:
     )
 
 
+def prepare(
+    declare: Callable[[], nn.Module], arguments: argparse.Namespace
+) -> tuple[torch.memory_format, nn.Module, Callable[..., torch.Tensor]]:
+    """Makes a network as the options ask for it.
+
+    Returns:
+        How images lie in memory, the network, and what to call in training.
+    """
+    torch.manual_seed(arguments.seed)
+    layout = torch.channels_last if arguments.best else torch.contiguous_format
+    model = declare().to(memory_format=layout)
+    run = torch.compile(model) if arguments.best and shutil.which("c++") else model
+    return layout, model, run
+
+
 def accuracy(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
     """Tests a network on images (n, 1, 28, 28) and labels (n,)."""
     model.eval()
@@ -44,11 +61,8 @@ def accuracy(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
 
 def main() -> None:
     arguments = mnist.options(__doc__, epochs=14)
-    torch.manual_seed(arguments.seed)
-    layout = torch.channels_last if arguments.best else torch.contiguous_format
+    layout, model, run = prepare(network, arguments)
     x, y, x_test, y_test = (torch.from_numpy(part) for part in mnist.normalized(mnist.load()))
-    model = network().to(memory_format=layout)
-    run = torch.compile(model) if arguments.best and shutil.which("c++") else model
     optimizer = torch.optim.Adadelta(model.parameters(), lr=1.0)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.7)
     clock = mnist.Clock(lambda: accuracy(model, x_test, y_test))

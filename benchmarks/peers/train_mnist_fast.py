@@ -7,11 +7,9 @@ The recipe is that of github.com/tuomaso/train_mnist_fast: Adam at up to 0.01 wi
 sets what changes speed alone: channels last, and torch.compile where a C++ compiler is at hand.
 """
 
-import shutil
-
 import mnist
 import torch
-from pytorch_example import accuracy
+from pytorch_example import accuracy, prepare
 from torch import nn
 from torch.nn import functional
 
@@ -36,11 +34,8 @@ def network() -> nn.Module:
 
 def main() -> None:
     arguments = mnist.options(__doc__, epochs=1)
-    torch.manual_seed(arguments.seed)
-    layout = torch.channels_last if arguments.best else torch.contiguous_format
+    layout, model, run = prepare(network, arguments)
     x, y, x_test, y_test = (torch.from_numpy(part) for part in mnist.normalized(mnist.load()))
-    model = network().to(memory_format=layout)
-    run = torch.compile(model) if arguments.best and shutil.which("c++") else model
     batches = list(zip(x.to(memory_format=layout).split(BATCH), y.split(BATCH), strict=True))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01, betas=(0.7, 0.9))
     schedule = torch.optim.lr_scheduler.OneCycleLR(

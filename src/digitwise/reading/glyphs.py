@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float64
 
 from digitwise.data.normalization import fit_to_mnist
 from digitwise.reading.recognizer import Recognizer
@@ -80,10 +81,11 @@ def find_glyphs(recognizer: Recognizer, pieces: list[Piece]) -> list[Glyph]:
     glyphs = [part for glyph in glyphs for part in _part(recognizer, glyph, size)]
     usual = _digit_height(glyphs)
     _look_past_tails(recognizer, glyphs, usual)
-    least_strength = _least_strength(glyphs)
-    for glyph in glyphs:
+    strengths = np.array([_strength(glyph.piece) for glyph in glyphs])
+    least_strength = _least_strength(strengths[[glyph.is_digit for glyph in glyphs]])
+    for glyph, strength in zip(glyphs, strengths, strict=True):
         too_small = extent(glyph.piece) < _least_extent(glyph) * usual
-        too_faint = _strength(glyph.piece) < least_strength
+        too_faint = strength < least_strength
         if too_small or too_faint or _is_slash(glyph, glyphs, usual):
             glyph.confidence, glyph.non_digit = 0.0, 1.0
     return glyphs
@@ -264,9 +266,8 @@ def _look_past_tails(recognizer: Recognizer, glyphs: list[Glyph], usual: float) 
             glyph.non_digit = part.non_digit
 
 
-def _least_strength(glyphs: list[Glyph]) -> float:
-    """Tells how strong ink is at least: a few far fainter digits are creases, edges or dirt."""
-    strengths = np.array([_strength(glyph.piece) for glyph in glyphs if glyph.is_digit])
+def _least_strength(strengths: Float64[np.ndarray, " digits"]) -> float:
+    """Tells how strong digits are at least: a few far fainter are creases, edges or dirt."""
     if not len(strengths):
         return 0.0
     least = _FAINT * float(np.median(strengths))

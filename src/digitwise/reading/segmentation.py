@@ -111,7 +111,7 @@ def find_ink(pixels: UInt8[np.ndarray, "h w 3"]) -> Ink:
     counts = _histogram(contrast)
     beyond = _beyond_paper(contrast > floor)
     if beyond is not None:
-        counts -= cv2.calcHist([contrast], [0], beyond, [256], [0, 256]).ravel()
+        counts -= _histogram(contrast, beyond)
     counts[: math.ceil(0.6 * floor)] = 0
     if counts.sum() < 8 or not counts[math.ceil(floor) :].any():
         return Ink(np.zeros(contrast.shape, np.uint8), np.zeros(contrast.shape, bool))
@@ -138,17 +138,18 @@ def _beyond_paper(dark: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"] | N
     _, labels, stats, _ = cv2.connectedComponentsWithStats(solid, connectivity=8)
     at_edge = np.zeros(len(stats), bool)
     at_edge[np.concatenate([edge.ravel() for edge in _edges(labels)])] = True
-    large = stats[:, cv2.CC_STAT_AREA] > _LARGE * height * width
-    at_edge &= large
+    at_edge &= stats[:, cv2.CC_STAT_AREA] > _LARGE * height * width
     at_edge[0] = False
     if not at_edge.any() or at_edge[1:].all():
         return None
     return at_edge[labels].view(np.uint8)
 
 
-def _histogram(values: UInt8[np.ndarray, "h w"]) -> Float32[np.ndarray, "256"]:
-    """Counts how often each value stands in a picture."""
-    return cv2.calcHist([values], [0], None, [256], [0, 256]).ravel()
+def _histogram(
+    values: UInt8[np.ndarray, "h w"], where: UInt8[np.ndarray, "h w"] | None = None
+) -> Float32[np.ndarray, "256"]:
+    """Counts how often each value stands in a picture, or in a part of it."""
+    return cv2.calcHist([values], [0], where, [256], [0, 256]).ravel()
 
 
 def _quantile(counts: Float32[np.ndarray, "256"], share: float) -> float:
