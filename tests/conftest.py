@@ -54,12 +54,11 @@ def fashion_mnist() -> Path:
 @pytest.fixture(scope="session")
 def digits() -> tuple[np.ndarray, np.ndarray]:
     """4,000 real MNIST training digits and their labels, mixed."""
-    from digitwise.data.catalog import CATALOG
-    from digitwise.data.loading import _sample
+    from digitwise.data.loading import built_in_sample
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SampleDataWarning)
-        train = _sample(CATALOG["mnist"]).train
+        train = built_in_sample().train
     assert train is not None
     order = np.random.default_rng(0).permutation(len(train.y))
     return train.x[order], train.y[order]

@@ -20,6 +20,15 @@ def test_a_bundle_opens_by_its_folder_or_its_run(bundle: dw.Bundle) -> None:
     assert dw.open_bundle(bundle.path).path == dw.open_bundle(bundle.path.parent).path
 
 
+def test_a_bundle_computes_in_eight_bits_where_it_has_them(
+    copy: Path, digits: tuple[np.ndarray, np.ndarray]
+) -> None:
+    x, _ = dw.preprocess(digits[0][:3], digits[1][:3])
+    assert dw.open_bundle(copy).outputs(x).shape == (3, 10)
+    shutil.copy(dw.open_bundle("pretrained").path / "model.int8.onnx", copy)  # has 11 outputs
+    assert dw.open_bundle(copy).outputs(x).shape == (3, 11)
+
+
 @pytest.mark.parametrize("name", ["model.keras", "model.onnx"])
 def test_a_missing_file_is_named(copy: Path, name: str) -> None:
     (copy / name).unlink()

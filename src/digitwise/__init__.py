@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from digitwise.network.architectures import build_model
     from digitwise.network.evaluation import Evaluation, evaluate
+    from digitwise.network.exporting import Export, export
     from digitwise.network.training import resume, train
     from digitwise.reading.reader import Reader, Reading
 
@@ -35,6 +36,7 @@ _HOMES = {
     "Bundle": "bundle",
     "DigitwiseError": "errors",
     "Evaluation": "network.evaluation",
+    "Export": "network.exporting",
     "MachineError": "errors",
     "MissingClassWarning": "errors",
     "Reader": "reading.reader",
@@ -43,6 +45,7 @@ _HOMES = {
     "add_channel": "data.preprocessing",
     "build_model": "network.architectures",
     "evaluate": "network.evaluation",
+    "export": "network.exporting",
     "load_data": "data.loading",
     "mean_image": "data.preprocessing",
     "normalize": "data.preprocessing",
@@ -58,6 +61,7 @@ __all__ = [
     "Bundle",
     "DigitwiseError",
     "Evaluation",
+    "Export",
     "MachineError",
     "MissingClassWarning",
     "Reader",
@@ -67,6 +71,7 @@ __all__ = [
     "add_channel",
     "build_model",
     "evaluate",
+    "export",
     "load_data",
     "mean_image",
     "normalize",

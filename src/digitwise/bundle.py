@@ -19,6 +19,7 @@ FORMAT_VERSION = 1
 RECORD_FILE = "bundle.json"
 KERAS_FILE = "model.keras"
 ONNX_FILE = "model.onnx"
+INT8_FILE = "model.int8.onnx"
 _PRETRAINED = Path(__file__).parent / "pretrained"
 _BATCH = 512
 
@@ -28,7 +29,8 @@ class Bundle:
     """A trained network with its record, opened without running code from it.
 
     Attributes:
-        path: the folder that holds `model.keras`, `model.onnx` and `bundle.json`.
+        path: the folder that holds `model.keras`, `model.onnx`, `bundle.json` and, where the
+            network was trained to read pictures, `model.int8.onnx`.
         record: what `bundle.json` says.
     """
 
@@ -58,17 +60,18 @@ class Bundle:
 
     @cached_property
     def session(self) -> "onnxruntime.InferenceSession":
-        """The network in ONNX Runtime.
+        """The network in ONNX Runtime: in eight bits where the bundle has it so, else in float32.
 
         Raises:
-            DigitwiseError: `model.onnx` is damaged.
+            DigitwiseError: the file is damaged.
         """
-        session = open_session(self.path / ONNX_FILE)
+        int8 = self.path / INT8_FILE
+        file = int8 if int8.is_file() else self.path / ONNX_FILE
+        session = open_session(file)
         outputs, known = _outputs(session), len(self.classes)
         if outputs not in (known, known + 1):
             raise DigitwiseError(
-                f"{self.path / ONNX_FILE}: has {outputs} outputs for {known} classes: the file is "
-                "another bundle's"
+                f"{file}: has {outputs} outputs for {known} classes: the file is another bundle's"
             )
         return session
 

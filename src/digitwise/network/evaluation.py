@@ -124,16 +124,32 @@ def evaluate(
         allow_sample: whether the built-in sample may stand in for MNIST.
 
     Returns:
-        Figures of the float32 network in ONNX Runtime, calibrated as the bundle says.
+        Figures of the network that reads, in ONNX Runtime, calibrated as the bundle says.
 
     Raises:
         DigitwiseError: the data is bad, has other classes than the bundle, or is the built-in
             sample while the bundle was trained on more.
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-    trained_on = opened.record["dataset"]
+    data = find_test_data(opened, dataset, path, allow_sample=allow_sample)
+    return score(opened, test_images(opened, data), data.name, data.source)
+
+
+def find_test_data(
+    bundle: Bundle,
+    dataset: str | None = None,
+    path: str | Path | None = None,
+    *,
+    allow_sample: bool = True,
+) -> Dataset:
+    """Loads what a bundle may be tested on: see `evaluate`.
+
+    Raises:
+        DigitwiseError: as `evaluate`.
+    """
+    trained_on = bundle.record["dataset"]
     if dataset is None and path is None:
-        path = opened.record.get("settings", {}).get("path")
+        path = bundle.record.get("settings", {}).get("path")
         dataset = None if path else trained_on["name"]
     data = load_dataset(dataset, path, allow_sample=allow_sample)
     if data.is_sample and data.digests["x_train"] != trained_on["digests"]["x_train"]:
@@ -142,11 +158,11 @@ def evaluate(
             "trained on: give the test images with --data PATH, or fetch them with "
             "'digitwise datasets fetch mnist'"
         )
-    return score(opened, _test_part(opened, data), data.name, data.source)
+    return data
 
 
-def _test_part(bundle: Bundle, data: Dataset) -> LabeledImages:
-    """Takes what the bundle was not trained on, its labels as the bundle numbers them."""
+def test_images(bundle: Bundle, data: Dataset) -> LabeledImages:
+    """Takes of data what the bundle was not trained on, its labels as the bundle numbers them."""
     trained_on = bundle.record["dataset"]
     if data.test is None and data.digests == trained_on.get("whole_digests"):
         data = with_test_set(data, trained_on["split_seed"])

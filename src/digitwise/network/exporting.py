@@ -1,18 +1,150 @@
 """The network in other forms, each checked against the model before it is kept."""
 
+import contextlib
 import logging
+import os
+import shutil
+import tempfile
 import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 
-from digitwise.bundle import open_session, predict_raw
-from digitwise.errors import DigitwiseError
-from digitwise.network.backend import keras
+from digitwise.bundle import KERAS_FILE, Bundle, open_bundle, open_session, predict_raw
+from digitwise.data.augmentation import augment
+from digitwise.data.catalog import CATALOG
+from digitwise.data.loading import built_in_sample
+from digitwise.data.preprocessing import add_channel, normalize
+from digitwise.errors import (
+    DigitwiseError,
+    MachineError,
+    SampleDataWarning,
+    machine_error,
+    missing_extra,
+    unknown_name,
+)
+from digitwise.network.backend import keras, native_log_held_back, open_model
+from digitwise.network.evaluation import find_test_data, test_images
 
 TOLERANCE = 1e-4  # largest difference of a probability that counts as agreement
+_MOST_DIFFERING = 0.01  # of images, that eight bits may change the class of
+_REFUSALS = (
+    "No space left on device",
+    "File too large",
+    "Permission denied",
+    "Read-only file system",
+)
+_EXAMPLES = 1000  # images, and as many of them distorted, that quantization measures
+_BATCH = 500
+
+Network = Callable[[Float32[np.ndarray, "n h w c"]], Float32[np.ndarray, "n outputs"]]
+
+
+@dataclass(frozen=True)
+class Export:
+    """A network in another form, and how far it agrees with the bundle's Keras model.
+
+    Attributes:
+        path: the file, or the folder of a SavedModel.
+        form: "onnx", "litert", "openvino" or "saved-model".
+        int8: whether its weights and values have eight bits.
+        bytes: of all its files.
+        images: how many images were recognized by both.
+        source: what images these are.
+        same_class: the share of them that both recognize as the same.
+        difference: the largest difference of a probability.
+        accuracy: the export's, where the images are a test set; else None.
+        keras_accuracy: the Keras model's on the same images.
+    """
+
+    path: Path
+    form: str
+    int8: bool
+    bytes: int
+    images: int
+    source: str
+    same_class: float
+    difference: float
+    accuracy: float | None
+    keras_accuracy: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the attributes as plain data."""
+        return {**asdict(self), "path": str(self.path)}
+
+
+def export(
+    bundle: Bundle | str | Path,
+    form: str = "onnx",
+    output: str | Path | None = None,
+    *,
+    int8: bool = False,
+) -> Export:
+    """Writes a bundle's network in another form, sure that it agrees with the Keras model.
+
+    Both recognize the test set of the bundle's data where it is at hand, else the built-in sample
+    and a thousand distorted digits. In float32 every class must be the same and every probability
+    within 1e-4; in eight bits at most one class in a hundred may differ.
+
+    Args:
+        bundle: a bundle, or where one lies.
+        form: "onnx"; "litert", a `.tflite` file; "openvino", an `.xml` file with a `.bin` beside
+            it; or "saved-model", TensorFlow's folder.
+        output: the file or folder to write, which must not exist; left out, the network's name
+            with the form's ending, in the current folder.
+        int8: quantizes weights and values to eight bits; for ONNX and LiteRT alone.
+
+    Returns:
+        Where it lies, and how it compares. Its probabilities are the network's own, not divided by
+        the bundle's temperature.
+
+    Raises:
+        DigitwiseError: there is no such form, `output` exists, a package is missing, or the
+            export disagrees with the model: then nothing is left.
+        MachineError: the disk is full or permission is missing.
+    """
+    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    if form not in FORMS:
+        raise unknown_name("format", form, FORMS)
+    if int8 and FORMS[form].write_int8 is None:
+        able = " and ".join(name for name, known in FORMS.items() if known.write_int8)
+        raise DigitwiseError(f"--int8 does not go with {form}: it goes with {able}")
+    ending = FORMS[form].ending
+    target = Path(output or f"{opened.architecture}{'-int8' * int8}{ending}")
+    if ending.startswith(".") and target.suffix != ending:
+        raise DigitwiseError(f"--output {target}: what is written as {form} ends in {ending}")
+    if target.exists():
+        raise DigitwiseError(f"--output {target} exists: name another")
+    model = float32_copy(open_model(opened.path / KERAS_FILE))
+    images = _comparison_images(opened)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as folder:
+            written = Path(folder) / target.name
+            with _quiet():
+                _write(model, written, form, images.examples if int8 else None)
+                found = FORMS[form].run(written)(images.x)
+            expected = _predict(model, images.x)
+            _check_agreement(target.name, found, expected, int8=int8)
+            size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
+            for part in Path(folder).iterdir():
+                shutil.move(part, target.parent / part.name)
+    except OSError as error:
+        raise machine_error(f"write {target}", error) from error
+    accuracies = (
+        None
+        if images.y is None
+        else float((given[:, : len(opened.classes)].argmax(axis=1) == images.y).mean())
+        for given in (found, expected)
+    )
+    same, difference = _agreement(found, expected)
+    return Export(
+        target, form, int8, size, len(images.x), images.source, same, difference, *accuracies
+    )
 
 
 def export_onnx(
@@ -26,32 +158,30 @@ def export_onnx(
         examples: images that both must read alike.
 
     Raises:
-        DigitwiseError: the export disagrees with the model; the file is removed.
+        DigitwiseError: the network has no ONNX form, or the export disagrees with the model; the
+            file is removed.
     """
-    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            # Keras patches tf2onnx for NumPy 2 by asking NumPy for names it no longer has.
-            warnings.filterwarnings("ignore", "In the future `np", FutureWarning)
-            model.export(path, format="onnx", verbose=False)
-        found = predict_raw(open_session(path), examples)
-    except Exception as error:  # tf2onnx and ONNX Runtime raise their own kinds
-        path.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise
-        kinds = sorted({type(layer).__name__ for layer in model.layers})
-        raise DigitwiseError(
-            "the network cannot be written as ONNX, which a bundle holds: one of its layers or "
-            f"activations has no ONNX form ({', '.join(kinds)})"
-        ) from error
-    expected = model.predict(examples, batch_size=len(examples), verbose=0)
-    difference = float(np.abs(found - expected).max())
-    if difference > TOLERANCE or (found.argmax(axis=1) != expected.argmax(axis=1)).any():
-        path.unlink()
-        raise DigitwiseError(
-            f"{path}: the ONNX file disagrees with the model by {difference:.1e} "
-            f"(at most {TOLERANCE:.0e} is kept): report this"
-        )
+    with _removed_on_failure(path), _quiet():
+        _write_onnx(model, path)
+        _check_agreement(path.name, _run_onnx(path)(examples), _predict(model, examples))
+
+
+def export_int8(onnx_file: Path, path: Path, examples: Float32[np.ndarray, "n h w c"]) -> None:
+    """Writes an ONNX network in eight bits and checks it against the one in float32.
+
+    Args:
+        onnx_file: the float32 network.
+        path: the file to write.
+        examples: a few hundred images such as the network will see.
+
+    Raises:
+        DigitwiseError: more than one in a hundred examples are recognized as something else; the
+            file is removed.
+    """
+    with _removed_on_failure(path), _quiet():
+        _quantize_onnx(onnx_file, path, examples)
+        found, expected = (_run_onnx(file)(examples) for file in (path, onnx_file))
+        _check_agreement(path.name, found, expected, int8=True)
 
 
 def float32_copy(model: "keras.Sequential") -> "keras.Sequential":
@@ -89,3 +219,283 @@ def _in_float32(config: Any) -> Any:
     if isinstance(config, list | tuple):
         return [_in_float32(value) for value in config]
     return config
+
+
+class _Images(NamedTuple):
+    """Images that a network and its export are compared on; labels where they are a test set."""
+
+    x: Float32[np.ndarray, "n h w c"]
+    y: UInt8[np.ndarray, " n"] | None
+    examples: Float32[np.ndarray, "k h w c"]
+    source: str
+
+
+def _comparison_images(bundle: Bundle) -> _Images:
+    """Takes the test set of a bundle's data, or else the sample, as it is and distorted."""
+    random = np.random.default_rng(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SampleDataWarning)
+        try:
+            data = find_test_data(bundle)
+            x, y = test_images(bundle, data)
+            source = data.source
+        except DigitwiseError:
+            if bundle.input_shape != (28, 28, 1):
+                raise
+            data = built_in_sample()
+            assert data.train is not None
+            first = slice(_EXAMPLES)
+            distorted, _ = augment(data.train.x[first], data.train.y[first], 10, random)
+            x, y = np.concatenate([data.train.x, distorted]), None
+            source = f"{data.source} and {_EXAMPLES:,} of its digits distorted"
+    examples = data.train or data.test
+    assert examples is not None
+    shown = examples.x[:_EXAMPLES]
+    if data.classes == CATALOG["mnist"].classes and shown.shape[1:] == (28, 28):
+        distorted, _ = augment(shown, examples.y[:_EXAMPLES], 10, random)
+        shown = np.concatenate([shown, distorted])
+    return _Images(_scaled(x), y, _scaled(shown), source)
+
+
+def _scaled(x: UInt8[np.ndarray, "n h w"]) -> Float32[np.ndarray, "n h w 1"]:
+    """Brings images to what a network takes."""
+    return normalize(add_channel(x))
+
+
+def _write(
+    model: "keras.Sequential",
+    path: Path,
+    form: str,
+    examples: Float32[np.ndarray, "n h w c"] | None,
+) -> None:
+    """Writes a model in a form; in eight bits where there are examples to measure."""
+    kind = FORMS[form]
+    try:
+        if examples is None:
+            kind.write(model, path)
+        else:
+            assert kind.write_int8 is not None
+            kind.write_int8(model, path, examples)
+    except (DigitwiseError, OSError):
+        raise
+    except Exception as error:  # each converter raises its own kinds
+        refusal = next((text for text in _REFUSALS if text.lower() in str(error).lower()), None)
+        if refusal:
+            raise MachineError(f"write {path.name}", refusal) from error
+        raise DigitwiseError(f"{path.name}: {_first_line(error)}") from error
+
+
+def _write_onnx(model: "keras.Sequential", path: Path) -> None:
+    """Writes an ONNX file."""
+    try:
+        model.export(path, format="onnx", verbose=False)
+        open_session(path)
+    except OSError:
+        raise
+    except Exception as error:  # tf2onnx and ONNX Runtime raise their own kinds
+        kinds = sorted({type(layer).__name__ for layer in model.layers})
+        raise DigitwiseError(
+            "the network cannot be written as ONNX, which a bundle holds: one of its layers or "
+            f"activations has no ONNX form ({', '.join(kinds)})"
+        ) from error
+
+
+def _write_onnx_int8(
+    model: "keras.Sequential", path: Path, examples: Float32[np.ndarray, "n h w c"]
+) -> None:
+    """Writes an ONNX file in eight bits."""
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / "whole.onnx"
+        _write_onnx(model, whole)
+        _quantize_onnx(whole, path, examples)
+
+
+def _quantize_onnx(onnx_file: Path, path: Path, examples: Float32[np.ndarray, "n h w c"]) -> None:
+    """Brings the convolutions of an ONNX network to eight bits, by ONNX Runtime.
+
+    The range of each value is measured on examples; weights have a scale a channel, and seven
+    bits, since without VNNI a processor adds two products in sixteen. What stands behind the last
+    convolution stays float32: a softmax in eight bits knows no probability below 1/256.
+    """
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Examples(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._name = open_session(onnx_file).get_inputs()[0].name
+            self._batches = iter(np.array_split(examples, max(1, len(examples) // 100)))
+
+        def get_next(self) -> dict[str, Any] | None:
+            batch = next(self._batches, None)
+            return None if batch is None else {self._name: batch}
+
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = Path(folder) / "prepared.onnx"
+        quant_pre_process(str(onnx_file), str(prepared), skip_symbolic_shape=True)
+        quantize_static(
+            str(prepared),
+            str(path),
+            Examples(),
+            op_types_to_quantize=["Conv", "MaxPool"],
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            reduce_range=True,
+        )
+
+
+def _write_saved_model(model: "keras.Sequential", path: Path) -> None:
+    """Writes TensorFlow's folder, whose endpoint is named "serve"."""
+    model.export(path, format="tf_saved_model", verbose=False)
+
+
+def _write_litert(
+    model: "keras.Sequential",
+    path: Path,
+    examples: Float32[np.ndarray, "n h w c"] | None = None,
+) -> None:
+    """Writes a LiteRT file: input and output are float32 in any case."""
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as folder:
+        _write_saved_model(model, Path(folder) / "model")
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(Path(folder) / "model"))
+        if examples is not None:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.representative_dataset = lambda: ([image[np.newaxis]] for image in examples)
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        path.write_bytes(converter.convert())
+
+
+def _write_openvino(model: "keras.Sequential", path: Path) -> None:
+    """Writes OpenVINO's two files, by way of ONNX, whose convolutions come folded."""
+    openvino = _import_openvino()
+    with tempfile.TemporaryDirectory() as folder:
+        _write_onnx(model, Path(folder) / "model.onnx")
+        converted = openvino.convert_model(Path(folder) / "model.onnx")
+    openvino.save_model(converted, path, compress_to_fp16=False)
+
+
+def _import_openvino() -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise missing_extra("OpenVINO", "openvino") from error
+    return openvino
+
+
+def _predict(
+    model: "keras.Sequential", x: Float32[np.ndarray, "n h w c"]
+) -> Float32[np.ndarray, "n outputs"]:
+    """Asks the Keras model."""
+    return model.predict(x, batch_size=min(_BATCH, len(x)), verbose=0)
+
+
+def _run_onnx(path: Path) -> Network:
+    session = open_session(path)
+    return lambda x: predict_raw(session, x)
+
+
+def _run_litert(path: Path) -> Network:
+    import tensorflow as tf
+
+    interpreter = tf.lite.Interpreter(str(path), num_threads=os.cpu_count())
+    given, answer = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+
+    def run(x: Float32[np.ndarray, "n h w c"]) -> Float32[np.ndarray, "n outputs"]:
+        interpreter.resize_tensor_input(given["index"], x.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(given["index"], x)
+        interpreter.invoke()
+        return interpreter.get_tensor(answer["index"])
+
+    return _in_batches(run)
+
+
+def _run_openvino(path: Path) -> Network:
+    compiled = (
+        _import_openvino().Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    )
+    return _in_batches(lambda x: compiled(x)[0])
+
+
+def _run_saved_model(path: Path) -> Network:
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(path))
+    return _in_batches(lambda x: loaded.serve(x).numpy())
+
+
+def _in_batches(run: Network) -> Network:
+    """Hands a network a few hundred images at a time."""
+    return lambda x: np.concatenate(
+        [run(x[start : start + _BATCH]) for start in range(0, len(x), _BATCH)]
+    )
+
+
+class _Form(NamedTuple):
+    """How a form is written and run, what its name ends in, and whether it knows eight bits."""
+
+    ending: str
+    write: Callable[["keras.Sequential", Path], None]
+    run: Callable[[Path], Network]
+    write_int8: Callable[..., None] | None = None
+
+
+FORMS = {
+    "onnx": _Form(".onnx", _write_onnx, _run_onnx, _write_onnx_int8),
+    "litert": _Form(".tflite", _write_litert, _run_litert, _write_litert),
+    "openvino": _Form(".xml", _write_openvino, _run_openvino),
+    "saved-model": _Form("-saved-model", _write_saved_model, _run_saved_model),
+}
+
+
+def _agreement(
+    found: Float32[np.ndarray, "n outputs"], expected: Float32[np.ndarray, "n outputs"]
+) -> tuple[float, float]:
+    """Measures the share of images with the same class, and the largest difference."""
+    same = float((found.argmax(axis=1) == expected.argmax(axis=1)).mean())
+    return same, float(np.abs(found - expected).max())
+
+
+def _check_agreement(
+    name: str,
+    found: Float32[np.ndarray, "n outputs"],
+    expected: Float32[np.ndarray, "n outputs"],
+    *,
+    int8: bool = False,
+) -> None:
+    """Refuses a form of a network that disagrees with the model."""
+    same, difference = _agreement(found, expected)
+    if int8 and 1 - same > _MOST_DIFFERING:
+        raise DigitwiseError(
+            f"{name}: in eight bits the network recognizes {1 - same:.1%} of {len(found):,} images "
+            f"as something else (at most {_MOST_DIFFERING:.0%} is kept)"
+        )
+    if not int8 and (same < 1 or difference > TOLERANCE):
+        raise DigitwiseError(
+            f"{name}: disagrees with the model by {difference:.1e} (at most {TOLERANCE:.0e} is "
+            "kept): report this"
+        )
+
+
+@contextlib.contextmanager
+def _removed_on_failure(path: Path) -> Iterator[None]:
+    """Removes a file that something went wrong with."""
+    try:
+        yield
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the converters' own log lines and warnings from the screen."""
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL + 1)
+    with warnings.catch_warnings(), native_log_held_back():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -14,8 +14,16 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import numpy as np
 from jaxtyping import Integer
 
-from digitwise.bundle import FORMAT_VERSION, KERAS_FILE, ONNX_FILE, RECORD_FILE, Bundle, open_bundle
-from digitwise.data.augmentation import non_digits
+from digitwise.bundle import (
+    FORMAT_VERSION,
+    INT8_FILE,
+    KERAS_FILE,
+    ONNX_FILE,
+    RECORD_FILE,
+    Bundle,
+    open_bundle,
+)
+from digitwise.data.augmentation import augment, non_digits
 from digitwise.data.catalog import CATALOG
 from digitwise.data.formats import LabeledImages
 from digitwise.data.loading import (
@@ -25,7 +33,7 @@ from digitwise.data.loading import (
     mix_with_mnist,
     with_test_set,
 )
-from digitwise.data.preprocessing import add_channel, normalize, preprocess, split
+from digitwise.data.preprocessing import add_channel, normalize, split
 from digitwise.errors import DigitwiseError, MissingClassWarning, TakenError
 from digitwise.messages import say
 from digitwise.network.evaluation import calibrate, score
@@ -226,15 +234,11 @@ def _check_start(
 
 def _open_network(settings: TrainingSettings) -> "keras.Sequential":
     """Opens the network of the bundle that a training continues from."""
-    from digitwise.network.backend import keras
+    from digitwise.network.backend import keras, open_model
 
     assert settings.start is not None
     keras.utils.set_random_seed(settings.seed)
-    file = Path(settings.start) / KERAS_FILE
-    try:
-        return keras.saving.load_model(file, compile=False, safe_mode=True)
-    except Exception as error:  # zipfile, h5py, JSON: whatever a damaged file sets off
-        raise DigitwiseError(f"{file}: not a network that Keras can open") from error
+    return open_model(Path(settings.start) / KERAS_FILE)
 
 
 def _parts(
@@ -431,16 +435,24 @@ def _leave_bundle(
     seconds: float,
 ) -> Bundle:
     """Writes the bundle, all of it or nothing."""
-    from digitwise.network.exporting import export_onnx, float32_copy
+    from digitwise.network.exporting import export_int8, export_onnx, float32_copy
 
     assert data.train is not None
     assert data.test is not None
     final = float32_copy(network)
     with folder_whole(run.bundle) as folder:
         final.save(folder / KERAS_FILE, include_optimizer=False)
-        examples = slice(0, _AGREEMENT_IMAGES)
-        x, _ = preprocess(data.train.x[examples], data.train.y[examples], len(data.classes))
+        examples = LabeledImages(*(part[:_AGREEMENT_IMAGES] for part in data.train))
+        x = normalize(add_channel(examples.x))
         export_onnx(final, folder / ONNX_FILE, x)
+        if settings.recipe.augmentation:  # it is to read pictures, which wants speed
+            random = np.random.default_rng([settings.seed, 1])
+            distorted, _ = augment(*examples, len(data.classes), random)
+            both = np.concatenate([x, normalize(add_channel(distorted))])
+            try:
+                export_int8(folder / ONNX_FILE, folder / INT8_FILE, both)
+            except DigitwiseError as error:
+                say(f"the bundle reads in float32, at half the speed: {error}")
         record = {
             "format_version": FORMAT_VERSION,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),

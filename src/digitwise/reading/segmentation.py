@@ -24,6 +24,7 @@ _EDGE_MARGIN = 0.06  # of the shorter side, around what lies beyond the paper
 _NOISY = 0.025  # of the paper's brightness: from there on it is smoothed
 _MOST_PIECES = 600
 _FILLED = 0.72  # of its box: a disk has 0.785; of MNIST's digits one in a thousand has 0.65
+_HOLLOW = 0.8  # of a disk's ink, above which its middle is: a blurred 0 is fainter there
 _LEAST_FRAME = 16  # pixels of a frame's shorter side
 _THICKEST_RULE, _THICKEST_FRAME = 40, 7  # how many times as long as thick
 _FRAME_COVERS = 0.9  # of each side of its box
@@ -513,7 +514,11 @@ def _is_hole(piece: Piece, usual: float) -> bool:
         own[-corner:, :corner],
         own[-corner:, -corner:],
     )
-    return bool(own.mean() > _FILLED and np.mean(corners) < 0.2)
+    if own.mean() <= _FILLED or np.mean(corners) >= 0.2:
+        return False
+    ink = piece.ink[y : y + height, x : x + width]
+    middle = ink[height // 3 : -(height // 3) or None, width // 3 : -(width // 3) or None]
+    return bool(middle.min() > _HOLLOW * np.quantile(ink[own], 0.9))
 
 
 def _is_frame(piece: Piece, pieces: list[Piece]) -> bool:
