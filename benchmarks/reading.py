@@ -46,10 +46,15 @@ def photographs(reader: Reader, folder: Path) -> dict[str, Any]:
     rows = {}
     for name, label in json.loads((folder / "labels.json").read_text()).items():
         picture = Image.open(folder / name).convert("RGB")
-        retakes = [retake(picture, np.random.default_rng(seed)) for seed in range(RETAKES)]
         rows[name] = {
             "edits": count_edits(reader.read(folder / name).text, label),
-            "retaken_edits": sum(count_edits(reader.read(one).text, label) for one in retakes),
+            **{
+                f"{way}_edits": sum(
+                    count_edits(reader.read(take(picture, np.random.default_rng(n))).text, label)
+                    for n in range(RETAKES)
+                )
+                for way, take in (("retaken", retake), ("on_a_table", on_a_table))
+            },
             "digits": sum(map(len, label["lines"])),
         }
     total = {key: sum(row[key] for row in rows.values()) for key in next(iter(rows.values()))}
@@ -88,6 +93,44 @@ def retake(picture: Image.Image, random: np.random.Generator) -> bytes:
     file = io.BytesIO()
     Image.fromarray(turned).save(file, "JPEG", quality=int(random.integers(40, 95)))
     return file.getvalue()
+
+
+def on_a_table(picture: Image.Image, random: np.random.Generator) -> bytes:
+    """Lays a photograph as a sheet of paper on a table and takes it from above, not quite level."""
+    sheet = np.asarray(picture)
+    scale = 900 / max(sheet.shape[:2])
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    sheet = cv2.resize(sheet, None, fx=scale, fy=scale, interpolation=method)
+    height, width = sheet.shape[:2]
+    size = [round(side * random.uniform(1.15, 1.5)) for side in (width, height)]
+    table = _table(size[0], size[1], random)
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    turn = cv2.getRotationMatrix2D((0, 0), random.uniform(-20, 20), random.uniform(0.8, 0.95))
+    lain = (corners - [width / 2, height / 2]) @ turn[:, :2].T + np.array(size) / 2
+    lain += random.uniform(-0.03, 0.03, (4, 2)) * max(width, height)
+    matrix = cv2.getPerspectiveTransform(corners, lain.astype(np.float32))
+    covered = cv2.warpPerspective(np.ones((height, width), np.float32), matrix, size)
+    shade = np.roll(covered, tuple(random.integers(2, 10, 2)), (0, 1))
+    table *= 1 - 0.5 * cv2.GaussianBlur(shade, (0, 0), 6)[..., np.newaxis]
+    seen = cv2.warpPerspective(sheet, matrix, size, flags=cv2.INTER_LINEAR)
+    taken = seen * covered[..., np.newaxis] + table * (1 - covered[..., np.newaxis])
+    if random.random() < 0.5:
+        light = cv2.resize(random.uniform(0.55, 1, (3, 3)), size, interpolation=cv2.INTER_CUBIC)
+        taken *= light[..., np.newaxis]
+    taken = cv2.GaussianBlur(taken, (0, 0), random.uniform(0.3, 0.9))
+    taken += random.normal(0, random.uniform(1, 5), taken.shape)
+    file = io.BytesIO()
+    pixels = np.clip(taken, 0, 255).astype(np.uint8)
+    Image.fromarray(pixels).save(file, "JPEG", quality=int(random.integers(50, 92)))
+    return file.getvalue()
+
+
+def _table(width: int, height: int, random: np.random.Generator) -> np.ndarray:
+    """Paints a table of some color, with a grain."""
+    color = random.uniform(30, 170) * random.uniform(0.8, 1.2, 3)
+    cells = (height // int(random.integers(2, 12)) + 1, width // int(random.integers(20, 200)) + 1)
+    grain = random.normal(0, random.uniform(2, 14), cells)
+    return color + cv2.resize(grain, (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
 
 
 def digit_sets(reader: Reader, usps: Path) -> dict[str, Any]:

@@ -104,6 +104,9 @@ def reading_table() -> str:
             f"{photographs['retaken_edits']} edits in "
             f"{photographs['digits'] * photographs['retakes']:,} digits"
         ),
+        f"the same, each laid on {photographs['retakes']} tables, plain or grained": (
+            f"{photographs.get('on_a_table_edits', '–')} edits in as many"
+        ),
         "one photograph, the whole process": (
             f"{speed['cold_seconds']:.2f} s, {speed['cold_megabytes']:.0f} MB"
         ),

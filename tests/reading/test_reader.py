@@ -160,6 +160,36 @@ def test_a_desk_around_the_page_and_punched_holes_are_left_out(
         assert not [other for other in reading.others if other.kind == "unknown"]
 
 
+def test_a_sheet_on_a_table_is_read_and_the_table_is_not(reader: dw.Reader, photos: Path) -> None:
+    invented = edits = 0
+    for name in ("pen-line.jpg", "sticky-note.bmp"):
+        label = {"lines": PHOTOS[name].split("\n")}
+        for seed in range(3):
+            picture = Image.open(photos / name).convert("RGB")
+            found = reader.read(reading.on_a_table(picture, np.random.default_rng(seed)))
+            edits += reading.count_edits(found.text, label)
+            invented += max(0, len(_digits_of(found.text)) - len("".join(label["lines"])))
+    assert edits <= 4
+    assert invented == 0
+
+
+def test_shadows_do_not_turn_dark_ink_into_light(reader: dw.Reader, photos: Path) -> None:
+    picture = np.asarray(Image.open(photos / "sideways-in-shadow.bmp").convert("RGB"))
+    height, width = picture.shape[:2]
+    label = {"lines": PHOTOS["sideways-in-shadow.bmp"].split("\n")}
+    for seed in (2, 3, 5):
+        light = np.random.default_rng(seed).uniform(0.3, 1, (4, 4)).astype(np.float32)
+        light = cv2.resize(light, (width, height), interpolation=cv2.INTER_CUBIC)
+        shaded = (picture * np.clip(light, 0, 1)[..., np.newaxis]).astype(np.uint8)
+        assert reading.count_edits(reader.read(shaded).text, label) <= 3
+
+
+def test_a_stroke_that_runs_out_of_the_picture_is_no_1(reader: dw.Reader, digits: Digits) -> None:
+    picture, text = _line(digits, 0)
+    picture[:60, 395:400] = 40
+    assert _digits_of(reader.read(picture).text) == text
+
+
 def test_the_edge_of_a_dim_noisy_page_is_not_read(reader: dw.Reader, digits: Digits) -> None:
     invented = 0
     for seed in range(2):

@@ -26,6 +26,7 @@ _TURNS = {  # digit: the quarter turns after which it is none
     **dict.fromkeys((1, 2, 4, 5, 6, 8, 9), (1, 3)),
     **dict.fromkeys((3, 7), (1, 2, 3)),
 }
+_TAILED = (4, 6, 7, 9)
 Image = UInt8[np.ndarray, "28 28"]
 Random = np.random.Generator
 
@@ -55,6 +56,8 @@ def augment(
             labels[index] = classes
         else:
             image = _europeanize(x[index], int(y[index]), random)
+            if y[index] in _TAILED and random.random() < 0.15:
+                image = _with_long_tail(image, int(y[index]), random)
             if random.random() < 0.10:
                 image = _cut_from_neighbor(image, x[random.integers(len(x))], random)
             images[index] = distort(image, random)
@@ -109,11 +112,12 @@ def _warp(image: Image, random: Random) -> Image:
 
     The elastic bending is that of Simard, Steinkraus and Platt (2003), with a coarse field.
     """
-    angle = np.deg2rad(random.uniform(-15, 15))
-    scale_x, scale_y = random.uniform(0.8, 1.15, 2)
-    if random.random() < 0.2:
+    strength = 0.4 if random.random() < 0.3 else 1.0  # many hands are much like MNIST's
+    angle = np.deg2rad(strength * random.uniform(-15, 15))
+    scale_x, scale_y = random.uniform(0.8, 1.15, 2) ** strength
+    if random.random() < 0.2 * strength:
         scale_x *= random.uniform(0.7, 1.3)  # narrow and wide hands, and boxes that were stretched
-    shear = random.uniform(-0.3, 0.3)
+    shear = strength * random.uniform(-0.3, 0.3)
     cosine, sine = np.cos(angle), np.sin(angle)
     turned = np.array([[cosine, -sine], [sine, cosine]]) @ np.array([[1, shear], [0, 1]])
     matrix = turned @ np.diag([scale_x, scale_y])
@@ -142,6 +146,28 @@ def _uneven(at: Float[np.ndarray, "28 28"], power: float) -> Float[np.ndarray, "
     inside = (along > 0) & (along < 1)
     bent = (np.clip(along, 0, 1) ** power - 0.5) * INK_SIDE + MASS_CENTER
     return np.where(inside, bent, at)
+
+
+def _with_long_tail(image: Image, label: int, random: Random) -> Image:
+    """Draws out a digit's tail, the lower end, or a 6's upper: twice as long, and it may lean."""
+    upright = image[::-1] if label == 6 else image
+    rows = np.flatnonzero((upright > 80).any(axis=1))
+    if len(rows) < 12:
+        return image
+    waist = rows[0] + len(rows) * random.uniform(0.45, 0.6)
+    longer, lean = random.uniform(1.4, 2.8), random.uniform(-0.35, 0.15)
+    at_x, at_y = np.meshgrid(
+        np.arange(-SIDE // 2, SIDE + SIDE // 2, dtype=np.float32),
+        np.arange(3 * SIDE, dtype=np.float32),
+    )
+    below = np.maximum(at_y - waist, 0)
+    drawn = cv2.remap(
+        np.ascontiguousarray(upright),
+        (at_x - lean * below).astype(np.float32),
+        (at_y - below + below / longer).astype(np.float32),
+        interpolation=cv2.INTER_LINEAR,
+    )
+    return fit_to_mnist(np.ascontiguousarray(drawn[::-1]) if label == 6 else drawn)
 
 
 def _kernel(random: Random) -> UInt8[np.ndarray, "k k"]:

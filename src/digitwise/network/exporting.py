@@ -314,7 +314,8 @@ def _quantize_onnx(onnx_file: Path, path: Path, examples: Float32[np.ndarray, "n
     """Brings the convolutions of an ONNX network to eight bits, by ONNX Runtime.
 
     The range of each value is measured on examples; weights have a scale a channel, and seven
-    bits, since without VNNI a processor adds two products in sixteen. What stands behind the last
+    bits, since without VNNI a processor adds two products in sixteen. A relu is quantized with its
+    convolution: by itself it would be brought to float32 and back. What stands behind the last
     convolution stays float32: a softmax in eight bits knows no probability below 1/256.
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
@@ -336,7 +337,7 @@ def _quantize_onnx(onnx_file: Path, path: Path, examples: Float32[np.ndarray, "n
             str(prepared),
             str(path),
             Examples(),
-            op_types_to_quantize=["Conv", "MaxPool"],
+            op_types_to_quantize=["Conv", "Relu", "MaxPool", "AveragePool"],
             weight_type=QuantType.QInt8,
             per_channel=True,
             reduce_range=True,

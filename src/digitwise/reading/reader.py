@@ -33,6 +33,8 @@ from digitwise.storage import open_whole
 Box = tuple[int, int, int, int]
 
 _COLUMN_GAP = 3  # digit heights between columns
+_LEAST_SIZE = 0.8  # of the page's digits: a row that begins with a small one is as high
+_ENOUGH = 3  # digits that tell what a page's digits do
 
 
 @dataclass(frozen=True)
@@ -222,8 +224,9 @@ class Reader:
                 upright = remove_rules(remove_frames(upright))
             pieces = find_pieces(upright)
         glyphs = find_glyphs(self._recognizer, pieces)
-        rows = _lines([glyph for glyph in glyphs if glyph.is_digit])
         place = _Placement(picture, ink, degrees)
+        _leave_out_what_runs_off(glyphs, place)
+        rows = _lines([glyph for glyph in glyphs if glyph.is_digit])
         others = _others(glyphs, rows, place)
         lines = tuple(
             Line(
@@ -245,16 +248,33 @@ class Reader:
         )
 
 
+def _leave_out_what_runs_off(glyphs: list[Glyph], place: "_Placement") -> None:
+    """Takes no stroke for a 1 that runs out of the picture where no digit but such strokes does."""
+    running, others = [], []
+    for glyph in glyphs:
+        if glyph.is_digit:
+            runs = glyph.digit == 1 and place.runs_off(glyph.piece)
+            (running if runs else others).append(glyph)
+    if len(others) < _ENOUGH or not running:
+        return
+    if not any(place.touches_edge(glyph.piece) for glyph in others):
+        for glyph in running:
+            glyph.confidence, glyph.non_digit = 0.0, 1.0
+
+
 def _rows(glyphs: list[Glyph]) -> list[list[Glyph]]:
     """Puts digits in rows, each from left to right, the rows from top to bottom."""
     rows: list[list[Glyph]] = []
     runs: list[tuple[float, float]] = []  # each row's digit height and slope so far
-    usual = _usual_slope(glyphs)
+    usual, least = _usual_slope(glyphs), 0.0
+    if glyphs:
+        least = _LEAST_SIZE * float(np.median([glyph.piece.height for glyph in glyphs]))
     for glyph in sorted(glyphs, key=lambda glyph: glyph.piece.center[0]):
         x, y = glyph.piece.center
         best, nearest = None, math.inf
         for number, (row, (size, slope)) in enumerate(zip(rows, runs, strict=True)):
             last_x, last_y = row[-1].piece.center
+            size = max(size, least)
             off = abs(y - last_y - slope * (x - last_x)) / size
             if off < 0.62 and x - last_x < 7 * size and off < nearest:
                 best, nearest = number, off
@@ -373,6 +393,25 @@ class _Placement:
         left, top = max(0, int(left)), max(0, int(top))
         right, bottom = min(picture.width, int(right)), min(picture.height, int(bottom))
         return left, top, max(1, right - left), max(1, bottom - top)
+
+    def touches_edge(self, piece: Piece) -> bool:
+        """Tells whether a piece reaches the picture's edge."""
+        return any(self._touching(self.box(piece)))
+
+    def runs_off(self, piece: Piece) -> bool:
+        """Tells whether a piece reaches the picture's edge with its end, not with its side."""
+        box = self.box(piece)
+        sideways, upright = self._touching(box)
+        return (sideways and box[2] > box[3]) or (upright and box[3] > box[2])
+
+    def _touching(self, box: Box) -> tuple[bool, bool]:
+        """Tells whether a box reaches the left or right edge, and the upper or lower one."""
+        (x, y, width, height), picture = box, self._picture
+        near = 2 * picture.scale
+        return (
+            x < near or x + width > picture.width - near,
+            y < near or y + height > picture.height - near,
+        )
 
 
 def draw_reading(pixels: UInt8[np.ndarray, "h w 3"], reading: Reading) -> Image.Image:

@@ -9,11 +9,13 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, UInt8
 
-_SMALL_SIDE = 220  # pixels of the shorter side on which the paper is estimated
+from digitwise.reading.sheet import even_margin, find_sheet, shrink
+
 _STROKE = 0.1  # of the shorter side: wider than most strokes
 _PAPER_WINDOW = 0.33  # of the shorter side: wider than any stroke
-_EVEN = 6  # grey values by which the margin of evenly lit paper varies
-_NEAR_WINDOW = 0.17  # of the shorter side: in which a stroke is the lesser part
+_SURROUNDINGS = (0.25, 0.05, 0.04)  # of the shorter side: in which a stroke is the lesser part
+_DISTINCT = 9  # grey values from which something stands out
+_LITTLE = 50.0  # squared grey values in all, which say nothing of the polarity
 _NO_SHADOW = 0.5  # darkness that no shadow has
 _LEAST_CONTRAST = 0.07  # of the paper's brightness
 _NOISE_FACTOR = 5.0
@@ -101,8 +103,22 @@ def find_ink(pixels: UInt8[np.ndarray, "h w 3"]) -> Ink:
 
     Ink is what differs from the paper around it, relative to the light that falls there, in
     whichever channel differs most. The threshold is Otsu's (1979), over what rises above the noise.
+    Where the picture shows what the paper lies on, that is left out.
     """
-    contrast = _contrast(pixels)
+    planes = _without_color(pixels)
+    sheet = find_sheet(planes)
+    if sheet is None:
+        return _ink_on_paper(planes)
+    ink = _ink_on_paper(sheet.planes)
+    strength, mask = np.zeros(planes.shape[:2], np.uint8), np.zeros(planes.shape[:2], bool)
+    strength[sheet.place] = np.where(sheet.inside, ink.strength, 0)
+    mask[sheet.place] = ink.mask & sheet.inside
+    return Ink(strength, mask)
+
+
+def _ink_on_paper(planes: UInt8[np.ndarray, "..."]) -> Ink:
+    """Tells ink from paper in a picture that shows nothing else, grey or RGB."""
+    contrast = _contrast(planes)
     noise = _noise(contrast)
     if noise > _NOISY * _FULL and min(contrast.shape) > 300:
         blur = min(2.0, 0.8 + 8 * noise / _FULL)
@@ -169,17 +185,16 @@ def _noise(contrast: UInt8[np.ndarray, "h w"]) -> float:
     return max(1.4826 * varies, fine, 0.02)
 
 
-def _contrast(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w"]:
+def _contrast(planes: UInt8[np.ndarray, "..."]) -> UInt8[np.ndarray, "h w"]:
     """Measures how much darker each pixel is than its paper, from 0 to `_FULL`.
 
     A light-on-dark page is inverted first. The paper is estimated twice: close by, which follows
     shadows; and at large, which sees strokes that are wide for the page, but only where they
     are so dark that no shadow is.
     """
-    planes: UInt8[np.ndarray, "..."] = _without_color(pixels)
-    if min(pixels.shape[:2]) > 500:
+    if min(planes.shape[:2]) > 500:
         planes = cv2.GaussianBlur(planes, (3, 3), 0.8)
-    small = _shrink(planes, _SMALL_SIDE)
+    small = shrink(planes)
     if _is_light_on_dark(small):
         planes, small = cv2.bitwise_not(planes), cv2.bitwise_not(small)
     near, wide = (_darkness(planes, paper) for paper in _papers(small))
@@ -219,15 +234,26 @@ def _brightest(planes: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w"]:
 
 
 def _is_light_on_dark(small: UInt8[np.ndarray, "..."]) -> bool:
-    """Tells the polarity from what stands out of its surroundings: the darker or the lighter."""
+    """Tells the polarity from what stands out of its surroundings: the darker or the lighter.
+
+    Surroundings of several sizes are asked: in wide ones a digit that fills the picture stands out,
+    in narrow ones a thin stroke does and a shadow does not. The clearest answers weigh the most.
+    """
     grey = small if small.ndim == 2 else cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-    around = _even_margin(grey)
-    if around is None:
-        around = cv2.medianBlur(grey, round(min(grey.shape) * _NEAR_WINDOW) // 2 * 2 + 1)
-    difference = grey.astype(np.float32) - np.float32(around)
-    difference[np.abs(difference) < 10] = 0
-    darker, lighter = (np.square(np.minimum(side, 0)).sum() for side in (difference, -difference))
-    return bool(lighter > 1.2 * darker)
+    margin = even_margin(grey)
+    if margin is not None:
+        return _favor_for_light(grey, np.full_like(grey, margin)) > 0
+    windows = (round(min(grey.shape) * share) // 2 * 2 + 1 for share in _SURROUNDINGS)
+    return sum(_favor_for_light(grey, cv2.medianBlur(grey, max(3, w))) for w in windows) > 0
+
+
+def _favor_for_light(grey: UInt8[np.ndarray, "h w"], around: UInt8[np.ndarray, "h w"]) -> float:
+    """Compares what is lighter than its surroundings with what is darker, as a logarithm."""
+    lighter, darker = (
+        float(np.square(np.where(side > _DISTINCT, side, 0).astype(np.float32)).sum())
+        for side in (cv2.subtract(grey, around), cv2.subtract(around, grey))
+    )
+    return math.log((lighter + _LITTLE) / (1.2 * (darker + _LITTLE)))
 
 
 def _papers(
@@ -239,29 +265,10 @@ def _papers(
         small, cv2.MORPH_CLOSE, _disk(_STROKE * short), borderType=cv2.BORDER_REPLICATE
     )
     near = cv2.GaussianBlur(closed, (0, 0), max(0.5, _STROKE * short / 3))
-    margin = _even_margin(small)
+    margin = even_margin(small)
     if margin is None:
         return near, cv2.medianBlur(small, max(3, round(short * _PAPER_WINDOW) // 2 * 2 + 1))
     return near, np.ascontiguousarray(np.broadcast_to(margin.astype(np.uint8), small.shape))
-
-
-def _even_margin(small: UInt8[np.ndarray, "..."]) -> np.ndarray | None:
-    """Takes the color of a page's margin where all of the paper has it, else None."""
-    edge = np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])
-    typical = np.median(edge, axis=0)
-    if min(small.shape[:2]) < 64:
-        return np.asarray(typical)
-    varies = float(np.quantile(np.abs(edge - typical), 0.8))
-    alike = float((np.abs(small.astype(np.float32) - typical) < 3 * _EVEN).mean())
-    return np.asarray(typical) if varies < _EVEN and alike > 0.6 else None
-
-
-def _shrink(pixels: UInt8[np.ndarray, "..."], short: int) -> UInt8[np.ndarray, "..."]:
-    """Brings a page's shorter side down to some pixels."""
-    height, width = pixels.shape[:2]
-    scale = min(1.0, short / min(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
 
 
 def _disk(diameter: float) -> UInt8[np.ndarray, "k k"]:
