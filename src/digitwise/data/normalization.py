@@ -9,7 +9,9 @@ INK_SIDE = 20
 MASS_CENTER = 14  # where MNIST's own images have it (measured: 14.00 ± 0.29), not 13.5
 _STROKE_RANGE = (1.7, 3.8)  # pixels of 20: nine in ten of MNIST's digits (measured: 1.66 to 3.78)
 _FINE = 4  # of these pixels make one of 20, while stroke weight is changed
+_USUAL_STROKE = (2.2, 3.9)  # roughly measured, so many pixels are within the range for certain
 _NEIGHBORS = np.ones((3, 3), np.uint8)
+_CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 _INK = 110  # of 255, from which a pixel belongs to a stroke
 
 
@@ -86,6 +88,9 @@ def _fit_long_side(
 
 def _with_usual_stroke(crop: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "new_h new_w"]:
     """Thickens strokes that are thinner than MNIST's, thins those that are thicker."""
+    thin, thick = _USUAL_STROKE
+    if thin < INK_SIDE / max(crop.shape) * _rough_stroke_width(crop) < thick:
+        return crop
     fine = _fit_long_side(crop, _FINE * INK_SIDE)
     width = _stroke_width(fine)
     thinnest, thickest = (_FINE * bound for bound in _STROKE_RANGE)
@@ -99,6 +104,14 @@ def _with_usual_stroke(crop: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "new
         weighted = cv2.erode(around, _disk(1 - change))
     box = _ink_box(weighted)
     return crop if box is None else weighted[box]
+
+
+def _rough_stroke_width(crop: UInt8[np.ndarray, "h w"]) -> float:
+    """Guesses how wide strokes are, in pixels: twice their area by the length of their outline."""
+    ink = cv2.compare(_with_margin(crop, 1), _INK, cv2.CMP_GT)
+    area = cv2.countNonZero(ink)
+    outline = area - cv2.countNonZero(cv2.erode(ink, _CROSS))
+    return 2 * area / outline if outline else 0.0
 
 
 def _stroke_width(fine: UInt8[np.ndarray, "h w"]) -> float:

@@ -70,11 +70,21 @@ def recognize(recognizer: Recognizer, pieces: Sequence[Piece]) -> list[Glyph]:
     ]
 
 
-def find_glyphs(recognizer: Recognizer, pieces: list[Piece]) -> list[Glyph]:
-    """Recognizes a page's pieces, joining what was broken and parting what touches."""
+def find_glyphs(
+    recognizer: Recognizer, pieces: list[Piece], known: Sequence[Glyph] = ()
+) -> list[Glyph]:
+    """Recognizes a page's pieces, joining what was broken and parting what touches.
+
+    Args:
+        recognizer: tells how probable each digit is.
+        pieces: the page's.
+        known: some of them that were recognized before.
+    """
     if not pieces:
         return []
-    glyphs = recognize(recognizer, pieces)
+    before = {id(glyph.piece) for glyph in known}
+    new = [piece for piece in pieces if id(piece) not in before]
+    glyphs = [*known, *recognize(recognizer, new)]
     size = _digit_height(glyphs)
     glyphs = [glyph for glyph in glyphs if extent(glyph.piece) >= _SPECK * size]
     glyphs = _join(recognizer, glyphs, size)
@@ -108,11 +118,12 @@ def partition(
     """
     cuts = find_cuts(piece, cuts_per_height, _MOST_CUTS)
     widest = 1.25 * max(size, piece.height)
+    two = piece.width < _VERY_WIDE * piece.height  # parts at the most
     spans = [
         (a, b)
         for b in range(1, len(cuts))
         for a in range(b)
-        if 0.1 * size <= cuts[b] - cuts[a] <= widest
+        if 0.1 * size <= cuts[b] - cuts[a] <= widest and not (two and a and b < len(cuts) - 1)
     ]
     parts = recognize(recognizer, [columns_of(piece, cuts[a], cuts[b]) for a, b in spans])
     found = dict(zip(spans, parts, strict=True))

@@ -140,21 +140,26 @@ def _prepare(image: Image.Image, page: int, notice: str | None = None) -> Pictur
     upright = ImageOps.exif_transpose(image)
     if (upright.width > upright.height) != (image.width > image.height):
         width, height = height, width
-    colors = _to_rgb(upright)
-    if max(colors.size) > WORKING_SIDE:
-        colors.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX, reducing_gap=None)
-    return Picture(np.asarray(colors), page, width, height, notice)
+    eight_bits = _to_eight_bits(upright)
+    if max(eight_bits.size) > WORKING_SIDE:
+        eight_bits.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX, reducing_gap=None)
+    pixels = np.asarray(eight_bits)
+    if pixels.ndim == 2:
+        pixels = np.broadcast_to(pixels[..., np.newaxis], (*pixels.shape, 3))
+    return Picture(pixels, page, width, height, notice)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Brings any mode to 8-bit RGB, what is transparent on white."""
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Brings any mode to 8-bit grey or RGB, what is transparent on white."""
+    if image.mode == "L" and "transparency" not in image.info:
+        return image.copy()
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image).astype(np.float32)
         top = 65535 if image.mode.startswith("I") else float(np.nanmax(values, initial=1.0))
         if values.max(initial=0) <= 255:
             top = 255
         scaled = np.clip(np.nan_to_num(values) * (255 / max(top, 1e-6)), 0, 255)
-        return Image.fromarray(scaled.astype(np.uint8)).convert("RGB")
+        return Image.fromarray(scaled.astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         paper = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(paper, image.convert("RGBA")).convert("RGB")

@@ -7,6 +7,7 @@ from digitwise.reading.glyphs import (
     COARSE_CUTS,
     LONGEST_CHAIN,
     SURE,
+    Glyph,
     extent,
     partition,
     recognize,
@@ -27,32 +28,47 @@ _BAR = 0.4  # width by height below which a piece may be a 1, or a row that lies
 _TRUST_IN_BARS = 0.6  # the most that such a piece says for a turn
 
 
-def uprightness(recognizer: Recognizer, pieces: list[Piece]) -> float:
+def uprightness(recognizer: Recognizer, pieces: list[Piece]) -> tuple[float, list[Glyph]]:
     """Finds by how many degrees against the clock a page is to be turned to be upright.
 
     Args:
         recognizer: tells how well digits are recognized.
         pieces: the page's, the largest first, fixtures left out.
+
+    Returns:
+        The degrees, and those pieces that were recognized as they stand.
     """
     pieces = _typical(pieces)
     if not pieces:
-        return 0.0
+        return 0.0, []
+    standing = recognize(recognizer, pieces)
+    return _find_turn(recognizer, pieces, standing), standing
+
+
+def _find_turn(recognizer: Recognizer, pieces: list[Piece], standing: list[Glyph]) -> float:
+    """Tries turns until one makes the pieces legible."""
     slope, clear = _row_direction(pieces)
-    best, score = _best_turn(recognizer, pieces, [0.0])
+    scores = {0.0: _legibility(recognizer, standing)}
     level = abs(slope) < _LEVEL or abs(slope) > 90 - _LEVEL
-    if score > _CLEARLY_UPRIGHT and level:
-        return best
-    turns = [0.0, 90.0, 180.0, 270.0]
+    if scores[0.0] > _CLEARLY_UPRIGHT and level:
+        return 0.0
+    scores[0.0] += _FAVOR if level else 0.0
+    turns = [90.0, 180.0, 270.0]
     if 4 < abs(slope) < 86:
         turns += [(slope + quarter) % 360 for quarter in (0, 90, 180, 270)]
-    favor = _FAVOR if level else 0.0
-    best, score = _best_turn(recognizer, pieces, turns, favor)
+    for turn in turns:
+        scores.setdefault(turn, _turned_legibility(recognizer, pieces, turn))
+    best = max(scores, key=lambda turn: scores[turn])
+    score = scores[best] - (_FAVOR if level and not best else 0.0)
     if score > _CLEARLY_UPRIGHT or clear:
         return best if score > _WORTH_TURNING else 0.0
-    leans = [(best + lean) % 360 for lean in _LEANS]
-    leaning, leaning_score = _best_turn(recognizer, pieces, leans)
-    if leaning_score > score + _LEANING_GAIN:
-        best, score = leaning, leaning_score
+    leans = {
+        (best + lean) % 360: _turned_legibility(recognizer, pieces, (best + lean) % 360)
+        for lean in _LEANS
+    }
+    leaning = max(leans, key=lambda turn: leans[turn])
+    if leans[leaning] > score + _LEANING_GAIN:
+        best, score = leaning, leans[leaning]
     return best if score > _WORTH_TURNING else 0.0
 
 
@@ -65,22 +81,16 @@ def _typical(pieces: list[Piece]) -> list[Piece]:
     return [piece for piece in candidates if 0.5 * usual <= extent(piece) <= 1.7 * usual][:_SAMPLE]
 
 
-def _best_turn(
-    recognizer: Recognizer, pieces: list[Piece], turns: list[float], favor: float = 0.0
-) -> tuple[float, float]:
-    """Finds by which turn pieces are recognized best, and how well; no turn at all is favored."""
-    scores = [_legibility(recognizer, pieces, turn) for turn in turns]
-    best = int(
-        np.argmax([score + favor * (not turn) for score, turn in zip(scores, turns, strict=True)])
-    )
-    return turns[best], scores[best]
+def _turned_legibility(recognizer: Recognizer, pieces: list[Piece], turn: float) -> float:
+    """Tells how well pieces are recognized when each is turned."""
+    turned = [Piece(0, 0, turned_patch(piece, turn)) for piece in pieces]
+    return _legibility(recognizer, recognize(recognizer, turned))
 
 
-def _legibility(recognizer: Recognizer, pieces: list[Piece], turn: float) -> float:
-    """Tells how well pieces are recognized when each is turned, as a mean confidence."""
-    glyphs = recognize(recognizer, [Piece(0, 0, turned_patch(piece, turn)) for piece in pieces])
+def _legibility(recognizer: Recognizer, glyphs: list[Glyph]) -> float:
+    """Tells how well pieces were recognized, as a mean confidence; chains are parted first."""
     scores, weights, chains = [], [], 0
-    usual = float(np.median([extent(piece) for piece in pieces]))
+    usual = float(np.median([extent(glyph.piece) for glyph in glyphs]))
     for glyph in glyphs:
         confidence, piece = glyph.confidence, glyph.piece
         shape = piece.width / max(1, piece.height)

@@ -217,13 +217,13 @@ class Reader:
         page = find_ink(picture.pixels)
         ink = clear_border(remove_rules(remove_frames(page)), page)
         pieces = find_pieces(ink)
-        degrees = uprightness(self._recognizer, pieces)
+        degrees, known = uprightness(self._recognizer, pieces)
         if degrees:
             upright = turn(ink, degrees)
             if degrees % 90:
                 upright = remove_rules(remove_frames(upright))
-            pieces = find_pieces(upright)
-        glyphs = find_glyphs(self._recognizer, pieces)
+            pieces, known = find_pieces(upright), []
+        glyphs = find_glyphs(self._recognizer, pieces, known)
         place = _Placement(picture, ink, degrees)
         _leave_out_what_runs_off(glyphs, place)
         rows = _lines([glyph for glyph in glyphs if glyph.is_digit])
@@ -250,7 +250,8 @@ class Reader:
 
 def _leave_out_what_runs_off(glyphs: list[Glyph], place: "_Placement") -> None:
     """Takes no stroke for a 1 that runs out of the picture where no digit but such strokes does."""
-    running, others = [], []
+    running: list[Glyph] = []
+    others: list[Glyph] = []
     for glyph in glyphs:
         if glyph.is_digit:
             runs = glyph.digit == 1 and place.runs_off(glyph.piece)
@@ -371,8 +372,8 @@ class _Placement:
 
     def __init__(self, picture: Picture, ink: Ink, degrees: float) -> None:
         height, width = ink.mask.shape
-        self._matrix, _, _ = rotation(width, height, degrees)
-        self._back = np.linalg.inv(self._matrix[:, :2]).T
+        matrix, _, _ = rotation(width, height, degrees)
+        self._shift, self._back = matrix[:, 2], np.linalg.inv(matrix[:, :2]).T
         self._leans = bool(degrees % 90)
         self._picture = picture
 
@@ -385,13 +386,12 @@ class _Placement:
         points = np.array([[x, y], [x + width - 1, y + height - 1]])
         if self._leans and ink.any():
             points = cv2.findNonZero(ink).reshape(-1, 2)
-        moved = self._matrix[:, 2] - (piece.x, piece.y)
-        back = (points - moved) @ self._back
+        back = (points - (self._shift - (piece.x, piece.y))) @ self._back
         scale, picture = self._picture.scale, self._picture
-        left, top = np.floor(back.min(axis=0) * scale).astype(int)
-        right, bottom = np.ceil((back.max(axis=0) + 1) * scale).astype(int)
-        left, top = max(0, int(left)), max(0, int(top))
-        right, bottom = min(picture.width, int(right)), min(picture.height, int(bottom))
+        (left, top), (right, bottom) = back.min(axis=0).tolist(), back.max(axis=0).tolist()
+        left, top = max(0, math.floor(left * scale)), max(0, math.floor(top * scale))
+        right = min(picture.width, math.ceil((right + 1) * scale))
+        bottom = min(picture.height, math.ceil((bottom + 1) * scale))
         return left, top, max(1, right - left), max(1, bottom - top)
 
     def touches_edge(self, piece: Piece) -> bool:
