@@ -23,7 +23,8 @@ CHAIN, LONGEST_CHAIN = 1.5, 14  # width by height of touching digits
 FINE_CUTS, COARSE_CUTS = 8, 4  # proposed on as much width as a piece is high
 _MOST_CUTS = 80
 _CUT_COST = 1.2  # for cutting through ink as high as a digit
-_PART_COST = 0.35  # for each further part
+_PART_COST = 0.35  # for each part
+_WIDTH_COST, _USUAL_WIDTH = 1.5, 0.7  # for a part that is wider, each measured by its height
 _WIDE, _VERY_WIDE = 1.1, 1.5  # width by height from which a piece may be two digits although it
 _UNMISTAKABLE, _CERTAIN = 0.9, 0.99  # is recognized as one with this confidence
 _SPECK = 0.1  # of a digit's height: smaller is dirt
@@ -118,7 +119,7 @@ def partition(
     """
     cuts = find_cuts(piece, cuts_per_height, _MOST_CUTS)
     widest = 1.25 * max(size, piece.height)
-    two = piece.width < _VERY_WIDE * piece.height  # parts at the most
+    two = piece.width < _WIDE * piece.height  # parts at the most
     spans = [
         (a, b)
         for b in range(1, len(cuts))
@@ -132,6 +133,7 @@ def partition(
         if part.piece.height < 0.3 * piece.height:
             continue
         score = best[a][0] + _log_confidence(part) - _PART_COST
+        score -= _WIDTH_COST * max(0.0, part.piece.width / part.piece.height - _USUAL_WIDTH)
         score -= _crossing_cost(piece, cuts[a]) if a else 0
         if score > best[b][0]:
             best[b] = (score, [*best[a][1], b])
