@@ -32,6 +32,7 @@ _SMALL_BAR, _SMALL, _SMALLEST = 0.55, 0.38, 0.25  # of the usual height: see _le
 _TALL, _SLANTED = 1.25, 0.2  # of the usual height, and columns a row: a slash, no 1
 _TAILED, _HEAD = 1.4, 0.62  # of the usual height; of such a digit's height: without its tail
 _MOST_BARS = 0.6  # of the parts: what falls into 1s is an H or an M
+_FLOOD, _LEAST_IN_FLOOD = 50, 0.7  # specks, and more than digits: these are as large as usual
 _FAINT, _MOST_FAINT = 0.42, 0.2  # of the usual strength; of the digits: more are another pen's
 _MOST_JOINED = 300  # pieces; with more, a page is noise
 
@@ -94,8 +95,11 @@ def find_glyphs(
     _look_past_tails(recognizer, glyphs, usual)
     strengths = np.array([_strength(glyph.piece) for glyph in glyphs])
     least_strength = _least_strength(strengths[[glyph.is_digit for glyph in glyphs]])
+    others = sum(not glyph.is_digit for glyph in glyphs)
+    flooded = others > max(_FLOOD, len(glyphs) / 2)
     for glyph, strength in zip(glyphs, strengths, strict=True):
-        too_small = extent(glyph.piece) < _least_extent(glyph) * usual
+        least = max(_least_extent(glyph), _LEAST_IN_FLOOD if flooded else 0.0)
+        too_small = extent(glyph.piece) < least * usual
         too_faint = strength < least_strength
         if too_small or too_faint or _is_slash(glyph, glyphs, usual):
             glyph.confidence, glyph.non_digit = 0.0, 1.0

@@ -10,14 +10,16 @@ from jaxtyping import Bool, UInt8
 _SMALL_SIDE = 220  # pixels of the shorter side on which paper is looked at
 _EVEN = 6  # grey values by which the margin of evenly lit paper varies
 _LEAST_SIDE = 150  # pixels of a picture that may show more than paper
-_STROKES = 0.06  # of the shorter side: what is narrower is smoothed away
-_WEAK_EDGES = (10, 20, 40)  # Sobel's gradient, about four times the step in grey values
+_STROKES = 0.04  # of the shorter side: what is narrower is smoothed away
+_WEAK_EDGES = (7, 14, 28)  # Sobel's gradient, about four times the step in grey values
 _STRONG = 3  # times as strong: what a weak edge has to hang together with
 _GAPS = (13, 7, 3)  # pixels of an edge that may be missing
 _LEAST_SHEET = 0.12  # of the picture
 _WHOLE = 0.97  # of the picture: there is nothing around the paper
 _ONE_REGION = 0.9  # of the picture, which is all paper
 _SOLID = (0.97, 0.95)  # of its hull that a sheet fills, tried in turn
+_CLOSE, _FAR = 4, 12  # pixels of the small picture from a sheet's edge, inward and outward
+_SHARP, _MOSTLY = 0.6, 0.7  # of the step farther away; of the edge
 _MARGIN = 3  # of the small picture's pixels, at the sheet's edge, that are left out
 
 
@@ -99,7 +101,7 @@ def _sheets(calm: UInt8[np.ndarray, "..."]) -> UInt8[np.ndarray, "h w"] | None:
             break  # with fewer and thinner edges it is still one
         partings.append((regions, gap // 2))
     for solid in _SOLID:
-        found = [_convex(regions, solid, grow) for regions, grow in partings]
+        found = [_convex(regions, solid, grow, calm) for regions, grow in partings]
         sheets = max(found, key=lambda one: 0 if one is None else int(one.sum()), default=None)
         if sheets is not None:
             return sheets
@@ -117,7 +119,10 @@ def _large_regions(even: UInt8[np.ndarray, "h w"]) -> list[UInt8[np.ndarray, "h 
 
 
 def _convex(
-    regions: list[UInt8[np.ndarray, "h w"]], solid: float, grow: int
+    regions: list[UInt8[np.ndarray, "h w"]],
+    solid: float,
+    grow: int,
+    calm: UInt8[np.ndarray, "..."],
 ) -> UInt8[np.ndarray, "h w"] | None:
     """Joins the regions that are convex, holes that writing left in them filled.
 
@@ -125,6 +130,7 @@ def _convex(
         regions: what may be paper, less some pixels on all sides.
         solid: how much of its hull a region fills at least.
         grow: how many pixels.
+        calm: the picture.
 
     Returns:
         Them less their margin; None where there are none or they leave nothing out.
@@ -138,6 +144,8 @@ def _convex(
                 own &= 1 - other
         hull = cv2.fillConvexPoly(np.zeros_like(region), cv2.convexHull(outline[0]), 1)
         if own.sum() > solid * hull.sum():
+            if not _is_sharp(calm, cv2.dilate(hull, np.ones((2 * grow + 1,) * 2, np.uint8))):
+                return None
             sheets |= hull
     if not 0 < sheets.mean() < _WHOLE:
         return None
@@ -145,6 +153,28 @@ def _convex(
     if margin < 0:
         return cv2.dilate(sheets, np.ones((1 - 2 * margin,) * 2, np.uint8))
     return cv2.erode(sheets, np.ones((2 * margin + 1,) * 2, np.uint8))
+
+
+def _is_sharp(calm: UInt8[np.ndarray, "..."], sheet: UInt8[np.ndarray, "h w"]) -> bool:
+    """Tells a sheet's edge from that of a shadow, which is as strong farther away as close by."""
+    outline, _ = cv2.findContours(sheet, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    points = outline[0].reshape(-1, 2)
+    soft = cv2.GaussianBlur(sheet.astype(np.float32), (0, 0), _CLOSE)
+    slopes = np.stack([cv2.Sobel(soft, cv2.CV_32F, 1, 0), cv2.Sobel(soft, cv2.CV_32F, 0, 1)], -1)
+    inward = slopes[points[:, 1], points[:, 0]]
+    inward /= np.maximum(np.linalg.norm(inward, axis=1, keepdims=True), 1e-6)
+    ends = np.round(points + _FAR * np.stack([inward, -inward])).astype(int)
+    seen = ((ends >= 0) & (ends < sheet.shape[::-1])).all(axis=(0, 2))
+    points, inward = points[seen], inward[seen]
+    if not len(points):
+        return False
+    colors = calm.reshape(*sheet.shape, -1).astype(int)
+    steps = []
+    for away in (_CLOSE, _FAR):
+        x, y = np.round(points + away * np.stack([inward, -inward])).astype(int).transpose(2, 0, 1)
+        inner, outer = colors[y, x]
+        steps.append(np.abs(inner - outer).max(axis=-1))
+    return bool((steps[0] > _SHARP * steps[1]).mean() > _MOSTLY)
 
 
 def _continued(
