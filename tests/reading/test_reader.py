@@ -236,6 +236,15 @@ def test_a_digit_that_fills_its_picture_is_read(reader: dw.Reader, digits: Digit
     assert right >= 38
 
 
+def test_a_large_0_is_no_sheet_of_paper(reader: dw.Reader, digits: Digits) -> None:
+    zeros = digits[0][digits[1] == 0][:12]
+    right = 0
+    for image in zeros:
+        large = np.asarray(Image.fromarray(image).resize((280, 280), Image.Resampling.BICUBIC))
+        right += reader.read(large).text == "0"
+    assert right >= 11
+
+
 def test_what_is_no_digit_is_not_read_as_one(reader: dw.Reader, fashion_mnist: Path) -> None:
     clothes = dw.load_data(path=fashion_mnist)[1][0]
     found = reader.classify(clothes)

@@ -115,6 +115,8 @@ def find_ink(pixels: UInt8[np.ndarray, "h w 3"]) -> Ink:
     if sheet is None:
         return _ink_on_paper(planes, small)
     ink = _ink_on_paper(sheet.planes, shrink(sheet.planes))
+    if not ink.mask[sheet.inside].any():  # nothing is written on it: it is itself the stroke of a 1
+        return _ink_on_paper(planes, small)
     strength, mask = np.zeros(planes.shape[:2], np.uint8), np.zeros(planes.shape[:2], bool)
     strength[sheet.place] = np.where(sheet.inside, ink.strength, 0)
     mask[sheet.place] = ink.mask & sheet.inside

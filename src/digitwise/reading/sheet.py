@@ -20,6 +20,8 @@ _ONE_REGION = 0.9  # of the picture, which is all paper
 _SOLID = (0.97, 0.95)  # of its hull that a sheet fills, tried in turn
 _CLOSE, _FAR = 4, 12  # pixels of the small picture from a sheet's edge, inward and outward
 _SHARP, _MOSTLY = 0.6, 0.7  # of the step farther away; of the edge
+_SAME, _MOST_SAME = 10, 0.25  # grey values; of what is around a sheet
+_MOSTLY_EVEN = 0.75  # of a sheet that bears no edge; a 0's stroke around its inside is less
 _MARGIN = 3  # of the small picture's pixels, at the sheet's edge, that are left out
 
 
@@ -104,7 +106,7 @@ def _sheets(calm: UInt8[np.ndarray, "..."]) -> UInt8[np.ndarray, "h w"] | None:
         found = [_convex(regions, solid, grow, calm) for regions, grow in partings]
         sheets = max(found, key=lambda one: 0 if one is None else int(one.sum()), default=None)
         if sheets is not None:
-            return sheets
+            return sheets if _differs(calm, sheets) else None
     return None
 
 
@@ -143,7 +145,7 @@ def _convex(
             if other is not region:
                 own &= 1 - other
         hull = cv2.fillConvexPoly(np.zeros_like(region), cv2.convexHull(outline[0]), 1)
-        if own.sum() > solid * hull.sum():
+        if own.sum() > solid * hull.sum() and region.sum() > _MOSTLY_EVEN * hull.sum():
             if not _is_sharp(calm, cv2.dilate(hull, np.ones((2 * grow + 1,) * 2, np.uint8))):
                 return None
             sheets |= hull
@@ -155,8 +157,16 @@ def _convex(
     return cv2.erode(sheets, np.ones((2 * margin + 1,) * 2, np.uint8))
 
 
+def _differs(calm: UInt8[np.ndarray, "..."], sheets: UInt8[np.ndarray, "h w"]) -> bool:
+    """Tells sheets from the inside of a large 0, around which is its stroke, then paper again."""
+    colors = calm.reshape(*sheets.shape, -1).astype(int)
+    usual = np.median(colors[sheets > 0], axis=0)
+    off = np.abs(colors[sheets == 0] - usual).max(axis=1)
+    return bool((off < _SAME).mean() < _MOST_SAME)
+
+
 def _is_sharp(calm: UInt8[np.ndarray, "..."], sheet: UInt8[np.ndarray, "h w"]) -> bool:
-    """Tells a sheet's edge from that of a shadow, which is as strong farther away as close by."""
+    """Tells a sheet's edge, as strong close by as farther away, from that of a shadow."""
     outline, _ = cv2.findContours(sheet, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     points = outline[0].reshape(-1, 2)
     soft = cv2.GaussianBlur(sheet.astype(np.float32), (0, 0), _CLOSE)
