@@ -118,8 +118,8 @@ def reading_table() -> str:
         ),
     }
     ways = {
-        "digitwise": "crops recognized by the network that ships",
-        "OpenVINO": "the same network in OpenVINO",
+        "digitwise": "crops recognized by the network that ships, in eight bits",
+        "OpenVINO": "the same network in OpenVINO, float32",
         "model.predict": "the same network in Keras, `model.predict`",
         "model(x)": "the same network in Keras, `model(x)`",
         "fast": "crops recognized by `fast`",
