@@ -90,9 +90,7 @@ def retake(picture: Image.Image, random: np.random.Generator) -> bytes:
         turned = np.clip(turned + noise, 0, 255).astype(np.uint8)
     if random.random() < 0.4:
         turned = (255 * (turned / 255) ** random.uniform(0.6, 1.6)).astype(np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(turned).save(file, "JPEG", quality=int(random.integers(40, 95)))
-    return file.getvalue()
+    return _jpeg(turned, int(random.integers(40, 95)))
 
 
 def on_a_table(picture: Image.Image, random: np.random.Generator) -> bytes:
@@ -119,9 +117,14 @@ def on_a_table(picture: Image.Image, random: np.random.Generator) -> bytes:
         taken *= light[..., np.newaxis]
     taken = cv2.GaussianBlur(taken, (0, 0), random.uniform(0.3, 0.9))
     taken += random.normal(0, random.uniform(1, 5), taken.shape)
-    file = io.BytesIO()
     pixels = np.clip(taken, 0, 255).astype(np.uint8)
-    Image.fromarray(pixels).save(file, "JPEG", quality=int(random.integers(50, 92)))
+    return _jpeg(pixels, int(random.integers(50, 92)))
+
+
+def _jpeg(pixels: np.ndarray, quality: int) -> bytes:
+    """Writes a JPEG into memory."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=quality)
     return file.getvalue()
 
 
