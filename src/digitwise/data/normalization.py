@@ -59,11 +59,11 @@ def ink_bright(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
 
 def _ink_box(ink: UInt8[np.ndarray, "h w"]) -> tuple[slice, slice] | None:
     """Bounds the pixels that clearly differ from the ground: rows and columns."""
-    ground, brightest = int(ink.min()), int(ink.max())
+    ground, brightest, _, _ = cv2.minMaxLoc(ink)
     if brightest == ground:
         return None
-    threshold = ground + max(1, (brightest - ground) // 5)
-    x, y, width, height = cv2.boundingRect(cv2.compare(ink, threshold, cv2.CMP_GE))
+    least = ground + max(1, (brightest - ground) // 5)
+    x, y, width, height = cv2.boundingRect(cv2.threshold(ink, least - 1, 255, cv2.THRESH_BINARY)[1])
     return slice(y, y + height), slice(x, x + width)
 
 
@@ -71,8 +71,8 @@ def _stretch(
     ink: UInt8[np.ndarray, "h w"], box: tuple[slice, slice]
 ) -> UInt8[np.ndarray, "new_h new_w"]:
     """Takes what is in a box, its grey values stretched: the ground is 0, the brightest ink 255."""
-    ground = int(ink.min())
-    scale = 255 / (int(ink.max()) - ground)
+    ground, brightest, _, _ = cv2.minMaxLoc(ink)
+    scale = 255 / (brightest - ground)
     return cv2.convertScaleAbs(ink[box], alpha=scale, beta=-ground * scale)
 
 
@@ -108,7 +108,7 @@ def _with_usual_stroke(crop: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "new
 
 def _rough_stroke_width(crop: UInt8[np.ndarray, "h w"]) -> float:
     """Guesses how wide strokes are, in pixels: twice their area by the length of their outline."""
-    ink = cv2.compare(_with_margin(crop, 1), _INK, cv2.CMP_GT)
+    _, ink = cv2.threshold(_with_margin(crop, 1), _INK, 255, cv2.THRESH_BINARY)
     area = cv2.countNonZero(ink)
     outline = area - cv2.countNonZero(cv2.erode(ink, _CROSS))
     return 2 * area / outline if outline else 0.0
@@ -116,7 +116,7 @@ def _rough_stroke_width(crop: UInt8[np.ndarray, "h w"]) -> float:
 
 def _stroke_width(fine: UInt8[np.ndarray, "h w"]) -> float:
     """Measures how wide strokes are, in pixels: twice the usual distance from ridge to ground."""
-    ink = cv2.compare(_with_margin(fine, 1), _INK, cv2.CMP_GT)
+    _, ink = cv2.threshold(_with_margin(fine, 1), _INK, 255, cv2.THRESH_BINARY)
     distance = cv2.distanceTransform(ink, cv2.DIST_L2, 3)
     ridge = cv2.compare(distance, cv2.dilate(distance, _NEIGHBORS), cv2.CMP_GE) & ink
     widths = np.sort(distance[ridge > 0])

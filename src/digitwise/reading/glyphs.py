@@ -107,7 +107,7 @@ def find_glyphs(
 
 
 def partition(
-    recognizer: Recognizer, piece: Piece, size: float, cuts_per_height: int
+    recognizer: Recognizer, piece: Piece, size: float, cuts_per_height: int, in_two: bool = False
 ) -> tuple[float, list[Glyph]]:
     """Finds the cuts between which a piece's parts are recognized best.
 
@@ -116,6 +116,7 @@ def partition(
         piece: touching digits.
         size: how tall digits are, in pixels.
         cuts_per_height: cuts tried on as much width as the piece is high.
+        in_two: whether it is cut once at the most.
 
     Returns:
         The sum of the parts' log-probabilities less the costs of the cuts, and the parts from
@@ -123,12 +124,11 @@ def partition(
     """
     cuts = find_cuts(piece, cuts_per_height, _MOST_CUTS)
     widest = 1.25 * max(size, piece.height)
-    two = piece.width < _WIDE * piece.height  # parts at the most
     spans = [
         (a, b)
         for b in range(1, len(cuts))
         for a in range(b)
-        if 0.1 * size <= cuts[b] - cuts[a] <= widest and not (two and a and b < len(cuts) - 1)
+        if 0.1 * size <= cuts[b] - cuts[a] <= widest and not (in_two and a and b < len(cuts) - 1)
     ]
     parts = recognize(recognizer, [columns_of(piece, cuts[a], cuts[b]) for a, b in spans])
     found = dict(zip(spans, parts, strict=True))
@@ -172,7 +172,8 @@ def _part(recognizer: Recognizer, glyph: Glyph, size: float) -> list[Glyph]:
         return [glyph]
     if wide > LONGEST_CHAIN or piece.height > 4 * size:
         return [glyph]
-    score, parts = partition(recognizer, piece, size, FINE_CUTS)
+    in_two = wide < (_VERY_WIDE if glyph.is_digit else _WIDE)
+    score, parts = partition(recognizer, piece, size, FINE_CUTS, in_two)
     if score <= _log_confidence(glyph) - _PART_COST:
         return [glyph]
     if sum(part.is_digit for part in parts) < 0.75 * len(parts):
@@ -210,13 +211,15 @@ def _join(recognizer: Recognizer, glyphs: list[Glyph], size: float) -> list[Glyp
 
 def _near_pairs(pieces: Sequence[Piece], size: float) -> list[tuple[int, int]]:
     """Lists the pairs of pieces that are near enough to be strokes of one digit."""
-    sides = np.array([(piece.x, piece.y, piece.right, piece.bottom) for piece in pieces])
-    starts, ends = sides[:, np.newaxis, :2], sides[:, np.newaxis, 2:]
-    gaps = np.maximum(starts, starts.swapaxes(0, 1)) - np.minimum(ends, ends.swapaxes(0, 1))
-    whole = np.maximum(ends, ends.swapaxes(0, 1)) - np.minimum(starts, starts.swapaxes(0, 1))
-    near = (gaps <= (0.12 * size, 0.3 * size)).all(axis=2)
-    near &= (whole <= (1.3 * size, 1.6 * size)).all(axis=2)
-    return [(int(i), int(j)) for i, j in zip(*np.nonzero(np.triu(near, 1)), strict=True)]
+    sides = np.array([(piece.x, piece.right, piece.y, piece.bottom) for piece in pieces])
+    near = np.triu(np.ones((len(pieces), len(pieces)), bool), 1)
+    for starts, ends, gap, whole in (
+        (sides[:, 0], sides[:, 1], 0.12 * size, 1.3 * size),
+        (sides[:, 2], sides[:, 3], 0.3 * size, 1.6 * size),
+    ):
+        near &= np.maximum.outer(starts, starts) - np.minimum.outer(ends, ends) <= gap
+        near &= np.maximum.outer(ends, ends) - np.minimum.outer(starts, starts) <= whole
+    return [(int(i), int(j)) for i, j in zip(*np.nonzero(near), strict=True)]
 
 
 def _confidence_apart(first: Glyph, second: Glyph, size: float) -> float:

@@ -35,6 +35,7 @@ Box = tuple[int, int, int, int]
 _COLUMN_GAP = 3  # digit heights between columns
 _LEAST_SIZE = 0.8  # of the page's digits: a row that begins with a small one is as high
 _ENOUGH = 3  # digits that tell what a page's digits do
+_TINY = 1e-3  # pixels, by which a turned box may be off
 
 
 @dataclass(frozen=True)
@@ -373,25 +374,26 @@ class _Placement:
     def __init__(self, picture: Picture, ink: Ink, degrees: float) -> None:
         height, width = ink.mask.shape
         matrix, _, _ = rotation(width, height, degrees)
-        self._shift, self._back = matrix[:, 2], np.linalg.inv(matrix[:, :2]).T
+        self._back = cv2.invertAffineTransform(matrix).tolist()
         self._leans = bool(degrees % 90)
         self._picture = picture
 
     def box(self, piece: Piece) -> Box:
         """Bounds a piece's ink in the picture's pixels."""
-        ink = cv2.compare(piece.ink, 60, cv2.CMP_GT)
+        _, ink = cv2.threshold(piece.ink, 60, 255, cv2.THRESH_BINARY)
         x, y, width, height = cv2.boundingRect(ink)
         if not width:
             x, y, width, height = 0, 0, piece.width, piece.height
-        points = np.array([[x, y], [x + width - 1, y + height - 1]])
+        points = [(x, y), (x + width - 1, y + height - 1)]
         if self._leans and ink.any():
-            points = cv2.findNonZero(ink).reshape(-1, 2)
-        back = (points - (self._shift - (piece.x, piece.y))) @ self._back
+            points = cv2.convexHull(cv2.findNonZero(ink)).reshape(-1, 2).tolist()
+        across, down = (
+            [a * (x + piece.x) + b * (y + piece.y) + c for x, y in points] for a, b, c in self._back
+        )
         scale, picture = self._picture.scale, self._picture
-        (left, top), (right, bottom) = back.min(axis=0).tolist(), back.max(axis=0).tolist()
-        left, top = max(0, math.floor(left * scale)), max(0, math.floor(top * scale))
-        right = min(picture.width, math.ceil((right + 1) * scale))
-        bottom = min(picture.height, math.ceil((bottom + 1) * scale))
+        left, top = (max(0, math.floor(min(axis) * scale + _TINY)) for axis in (across, down))
+        right = min(picture.width, math.ceil((max(across) + 1) * scale - _TINY))
+        bottom = min(picture.height, math.ceil((max(down) + 1) * scale - _TINY))
         return left, top, max(1, right - left), max(1, bottom - top)
 
     def touches_edge(self, piece: Piece) -> bool:

@@ -57,5 +57,5 @@ class Recognizer:
         return Classification(
             digits.argmax(axis=1),
             digits / np.maximum(whole, 1e-30),
-            np.clip(1 - whole[:, 0], 0, 1),
+            np.maximum(1 - whole[:, 0], 0),
         )

@@ -31,6 +31,9 @@ _HOLLOW = 0.8  # of a disk's ink, above which its middle is: a blurred 0 is fain
 _LEAST_FRAME = 16  # pixels of a frame's shorter side
 _THICKEST_RULE, _THICKEST_FRAME = 40, 7  # how many times as long as thick
 _FRAME_COVERS = 0.9  # of each side of its box
+_FRAME_SIDE = 0.7  # of connected ink that a frame is part of, besides a digit that runs across it
+_NEIGHBORS = np.ones((3, 3), np.uint8)
+_THICKER = np.ones((1, 3), np.uint8), np.ones((3, 1), np.uint8)  # across columns, across rows
 SOLID = 100  # of 255: ink that a cut goes through
 
 
@@ -306,20 +309,22 @@ def _otsu(counts: Float32[np.ndarray, "256"]) -> float:
 def _components(mask: Bool[np.ndarray, "h w"]) -> Components:
     """Parts a mask in connected pieces.
 
-    Their boxes are found by looking at the ink alone, a few hundredths of a page, which takes half
-    of the time of OpenCV's function for both.
+    Their boxes are found by looking at the ink alone, a few hundredths of a page, which takes a
+    third of the time of OpenCV's function for both.
     """
-    ink = mask.view(np.uint8)
-    count, labels = cv2.connectedComponents(ink, connectivity=8)
+    count, labels = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
     stats = np.zeros((count, 5), np.int32)
     if count > 1:
-        x, y = cv2.findNonZero(ink).reshape(-1, 2).T
-        own = labels[y, x]
-        order = np.argsort(own.astype(np.uint16) if count < 2**16 else own, kind="stable")
-        x, y, starts = x[order], y[order], np.searchsorted(own[order], np.arange(1, count))
-        left, top = np.minimum.reduceat(x, starts), np.minimum.reduceat(y, starts)
-        right, bottom = np.maximum.reduceat(x, starts), np.maximum.reduceat(y, starts)
-        areas = np.diff(starts, append=len(order))
+        ink = np.flatnonzero(mask)  # row after row
+        own = labels.ravel()[ink]
+        ink = ink[np.argsort(own.astype(np.uint16) if count < 2**16 else own, kind="stable")]
+        areas = np.bincount(own, minlength=count)[1:]
+        ends = np.cumsum(areas)
+        starts = ends - areas
+        width = mask.shape[1]
+        top, bottom = ink[starts] // width, ink[ends - 1] // width
+        x = ink % width
+        left, right = np.minimum.reduceat(x, starts), np.maximum.reduceat(x, starts)
         stats[1:] = np.column_stack([left, top, right - left + 1, bottom - top + 1, areas])
     return labels, stats
 
@@ -335,10 +340,7 @@ def _hysteresis(
     weak = values > low
     labels, stats = _components(weak)
     strong = np.zeros(len(stats), bool)
-    certain = cv2.findNonZero(cv2.compare(values, high, cv2.CMP_GT))
-    if certain is not None:
-        x, y = certain.reshape(-1, 2).T
-        strong[labels[y, x]] = True
+    strong[labels.ravel()[np.flatnonzero(values > high)]] = True
     if strong[1:].all():
         return weak, (labels, stats)
     return strong[labels], None
@@ -379,13 +381,13 @@ def remove_frames(ink: Ink) -> Ink:
         if min(w, h) < _LEAST_FRAME:
             continue
         place = np.s_[y : y + h, x : x + w]
-        own = (labels[place] == number).astype(np.uint8)
+        own = (labels[place] == number).view(np.uint8)
         if not (_has_two_lines(own, 0) and _has_two_lines(own, 1)):
             continue
         frames = _frame_lines(own)
         if not frames.any():
             continue
-        rest = own & ~cv2.dilate(frames, np.ones((3, 3), np.uint8))
+        rest = own & ~cv2.dilate(frames, _NEIGHBORS)
         for mend in ((7, 1), (1, 7)):
             rest |= cv2.morphologyEx(rest, cv2.MORPH_CLOSE, np.ones(mend, np.uint8)) & own
         if cleaned is None:
@@ -396,9 +398,9 @@ def remove_frames(ink: Ink) -> Ink:
 
 def _has_two_lines(own: UInt8[np.ndarray, "h w"], axis: int) -> bool:
     """Tells quickly whether ink may have two long lines along an axis, well apart."""
-    thickened = cv2.dilate(own, np.ones((1, 3) if axis == 0 else (3, 1), np.uint8))
+    thickened = cv2.dilate(own, _THICKER[axis])
     amount = cv2.reduce(thickened, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32F)
-    long = np.flatnonzero(amount > 0.6 * own.shape[axis])
+    long = np.flatnonzero(amount > _FRAME_SIDE * own.shape[axis])
     return len(long) > 1 and int(long[-1] - long[0]) > 0.4 * own.shape[1 - axis]
 
 
@@ -408,7 +410,10 @@ def _frame_lines(own: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
     length = max(_LEAST_FRAME // 2, round(0.5 * min(own.shape)))
     for across in (True, False):
         straight = _straight_runs(own, across, length) & own
-        lines |= _thin_parts(straight, across, _THICKEST_FRAME)
+        thin = _thin_parts(straight, across, _THICKEST_FRAME) if straight.any() else straight
+        if not thin.any():
+            return thin
+        lines |= thin
     together = cv2.morphologyEx(lines, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     _, labels, stats, _ = cv2.connectedComponentsWithStats(together, connectivity=8)
     for number, (x, y, w, h, _) in enumerate(stats[1:].tolist(), 1):
@@ -533,10 +538,10 @@ def _cut_out(ink: Ink, labels: np.ndarray, stats: np.ndarray, number: int) -> Pi
     x, y, w, h = (int(value) for value in stats[:4])
     left, top = max(0, x - 1), max(0, y - 1)
     right, bottom = min(width, x + w + 1), min(height, y + h + 1)
-    around = labels[top:bottom, left:right]
-    own = cv2.dilate((around == number).astype(np.uint8), np.ones((3, 3), np.uint8))
-    soft = np.where((own > 0) & ((around == number) | (around == 0)), 1, 0)
-    return Piece(left, top, (ink.strength[top:bottom, left:right] * soft).astype(np.uint8))
+    around, strength = labels[top:bottom, left:right], ink.strength[top:bottom, left:right]
+    own = around == number
+    soft = cv2.dilate(own.view(np.uint8), _NEIGHBORS) & (own | (around == 0))
+    return Piece(left, top, strength * soft)
 
 
 def _without_fixtures(pieces: list[Piece]) -> list[Piece]:
@@ -551,7 +556,7 @@ def _is_hole(piece: Piece, usual: float) -> bool:
     """Tells a punched hole from a point: a filled disk about as large as the writing."""
     if piece.height < 0.4 * usual or not 0.8 < piece.width / piece.height < 1.25:
         return False
-    solid = cv2.compare(piece.ink, SOLID, cv2.CMP_GT)
+    _, solid = cv2.threshold(piece.ink, SOLID, 255, cv2.THRESH_BINARY)
     x, y, width, height = cv2.boundingRect(solid)
     if not width:
         return False

@@ -55,6 +55,9 @@ def find_sheet(planes: UInt8[np.ndarray, "..."], small: UInt8[np.ndarray, "..."]
     """
     if min(planes.shape[:2]) < _LEAST_SIDE:
         return None
+    margin = even_margin(small)
+    if margin is not None and _share_of(small, margin, _EVEN) > 1 - _LEAST_SHEET:
+        return None
     calm = cv2.medianBlur(small, round(min(small.shape[:2]) * _STROKES) // 2 * 2 + 1)
     sheet = _sheets(calm)
     if sheet is None:
@@ -85,12 +88,17 @@ def shrink(planes: UInt8[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
 def even_margin(small: UInt8[np.ndarray, "..."]) -> np.ndarray | None:
     """Takes the color of a page's margin where all of the paper has it, else None."""
     edge = np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])
-    typical = np.median(edge, axis=0)
+    typical = np.asarray(np.median(edge, axis=0))
     if min(small.shape[:2]) < 64:
-        return np.asarray(typical)
+        return typical
     varies = float(np.quantile(np.abs(edge - typical), 0.8))
-    alike = float((np.abs(small.astype(np.float32) - typical) < 3 * _EVEN).mean())
-    return np.asarray(typical) if varies < _EVEN and alike > 0.6 else None
+    alike = _share_of(small, typical, 3 * _EVEN)
+    return typical if varies < _EVEN and alike > 0.6 else None
+
+
+def _share_of(small: UInt8[np.ndarray, "..."], color: np.ndarray, off: int) -> float:
+    """Tells how much of a picture has a color, give or take some grey values."""
+    return float((np.abs(small.astype(np.float32) - color) < off).mean())
 
 
 def _sheets(calm: UInt8[np.ndarray, "..."]) -> UInt8[np.ndarray, "h w"] | None:
