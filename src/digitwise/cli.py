@@ -107,6 +107,13 @@ def train(
             show_default=False,
         ),
     ] = None,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A bundle whose answers are learned, too; several teach by their mean.",
+            show_default=False,
+        ),
+    ] = None,
     dataset: DatasetOption = None,
     data: DataOption = None,
     epochs: Annotated[
@@ -154,6 +161,8 @@ def train(
             raise DigitwiseError("--output does not go with --resume: the run has its folder")
         if start is not None:
             raise DigitwiseError("--from does not go with --resume: the run has its start")
+        if teacher:
+            raise DigitwiseError("--teacher does not go with --resume: the run has its teachers")
         asked = {
             "architecture": model,
             "dataset": dataset,
@@ -171,6 +180,7 @@ def train(
         bundle = training.train(
             model or "tutorial",
             start=start,
+            teachers=teacher or (),
             dataset=dataset,
             path=data,
             epochs=epochs,

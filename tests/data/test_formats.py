@@ -43,6 +43,23 @@ def test_idx_files_are_read(tmp_path: Path, digits: Digits, suffix: str) -> None
     assert (read.test.y == y[40:50]).all()
 
 
+def test_npy_files_are_read_and_stay_on_disk(tmp_path: Path, digits: Digits) -> None:
+    x, y = digits
+    folder = tmp_path / "arrays"
+    folder.mkdir()
+    np.save(folder / "x_train.npy", x[:300])
+    np.save(folder / "y_train.npy", y[:300])
+    contents = read_path(folder)
+    assert contents.train is not None
+    assert isinstance(contents.train.x, np.memmap)
+    assert (contents.train.x == x[:300]).all()
+    assert contents.test is None
+    np.save(folder / "x_test.npy", x[300:310])
+    assert "the array y_test is missing" in _refusal(folder)
+    (folder / "x_train.npy").write_bytes((folder / "x_train.npy").read_bytes()[:5000])
+    assert "x_train.npy: damaged" in _refusal(folder)
+
+
 def test_npz_is_read_with_both_pairs_or_the_test_pair_alone(tmp_path: Path, digits: Digits) -> None:
     x, y = digits
     both = tmp_path / "both.npz"

@@ -1,4 +1,4 @@
-"""IDX, NPZ, CSV, a folder of images per class → arrays. Bad files are turned away here."""
+"""IDX, NPZ, NPY, CSV, a folder of images per class → arrays. Bad files are turned away here."""
 
 import csv
 import gzip
@@ -59,9 +59,9 @@ def read_path(path: str | Path) -> Contents:
     """Reads a data set in any of the formats, told apart by what is there.
 
     Args:
-        path: a folder of IDX files (gzipped or not), an `.npz`, a CSV with the label first
-            (gzipped or not), a folder with `*_train.csv` and `*_test.csv`, or a folder of images
-            per class, with or without `train/` and `test/` above the classes.
+        path: a folder of IDX files (gzipped or not), an `.npz`, a folder of `.npy` files, a CSV
+            with the label first (gzipped or not), a folder with `*_train.csv` and `*_test.csv`,
+            or a folder of images per class, with or without `train/` and `test/` above them.
 
     Returns:
         Images brought to 28×28: what has another size goes through `fit_to_mnist`.
@@ -114,6 +114,8 @@ def _read_folder(folder: Path) -> Contents:
     tables = [file for file in files if _is_csv(file)]
     if tables:
         return _read_csv_folder(folder, tables)
+    if any(file.suffix == ".npy" for file in files):
+        return read_npy_folder(folder)
     archives = [file for file in files if file.suffix == ".npz"]
     if len(archives) == 1:
         return read_npz(archives[0])
@@ -248,8 +250,8 @@ def read_npz(path: Path) -> Contents:
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            train = _npz_pair(path, archive, "train")
-            test = _npz_pair(path, archive, "test")
+            train = _pair(path, archive, "train")
+            test = _pair(path, archive, "test")
             keys = ", ".join(archive.files)
     except (
         zipfile.BadZipFile,
@@ -273,10 +275,37 @@ def read_npz(path: Path) -> Contents:
     return Contents(train, test)
 
 
-def _npz_pair(path: Path, archive: "np.lib.npyio.NpzFile", part: str) -> LabeledImages | None:
-    """Takes the images and labels of one part from an archive, None where neither is there."""
+def read_npy_folder(folder: Path) -> Contents:
+    """Reads `x_train.npy` and `y_train.npy`, `x_test.npy` and `y_test.npy`, or one of the pairs.
+
+    The images stay on disk, mapped into memory, so that there may be more than memory holds.
+
+    Raises:
+        DigitwiseError: as `read_npz`.
+    """
+    arrays = {}
+    for file in sorted(folder.glob("[xy]_*.npy")):
+        try:
+            arrays[file.stem] = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise DigitwiseError(
+                f"{file}: damaged, or pickled objects: plain arrays are read"
+            ) from error
+    train, test = _pair(folder, arrays, "train"), _pair(folder, arrays, "test")
+    if train is None and test is None:
+        raise DigitwiseError(
+            f"{folder}: needs x_train.npy and y_train.npy, x_test.npy and y_test.npy, or one of "
+            "the pairs"
+        )
+    return Contents(train, test)
+
+
+def _pair(
+    path: Path, archive: "np.lib.npyio.NpzFile | dict[str, np.ndarray]", part: str
+) -> LabeledImages | None:
+    """Takes the images and labels of one part from arrays by name, None where neither is there."""
     names = (f"x_{part}", f"y_{part}")
-    missing = [name for name in names if name not in archive.files]
+    missing = [name for name in names if name not in set(archive)]
     if len(missing) == 2:
         return None
     if missing:

@@ -22,7 +22,8 @@ def build_model(
 
     Args:
         name: "tutorial", the tutorial's own; "lenet5", the network of 1998; "fast", which
-            reaches 99% in an epoch; or "reader", which reads what is not from MNIST.
+            reaches 99% in an epoch; "reader", which reads what is not from MNIST; "accurate", for
+            the most accuracy on one kind of data; or "small", of fewer than 10,000 parameters.
         classes: how many classes it tells apart, at least two.
         input_shape: height, width and channels of an image.
 
@@ -117,6 +118,41 @@ def _reader(classes: int) -> Layers:
     ]
 
 
+def _accurate(classes: int) -> Layers:
+    """Seven convolutions, the first two on all pixels' neighborhoods."""
+    return [
+        *_normalized_convolution(32, 3, padding="same"),
+        *_normalized_convolution(48, 3, strides=2, padding="same"),
+        *_normalized_convolution(64, 3, padding="same"),
+        layers.MaxPooling2D((2, 2)),
+        *_normalized_convolution(96, 3, padding="same"),
+        *_normalized_convolution(96, 3, padding="same"),
+        *_normalized_convolution(96, 3, padding="same"),
+        layers.AveragePooling2D((2, 2)),
+        *_normalized_convolution(128, 3, padding="same"),
+        layers.GlobalAveragePooling2D(),
+        layers.Dropout(0.2),
+        layers.Dense(classes),
+        layers.Activation("softmax"),
+    ]
+
+
+def _small(classes: int) -> Layers:
+    """Fewer than 10,000 parameters."""
+    return [
+        *_normalized_convolution(8, 5, strides=2, padding="same"),
+        *_normalized_convolution(16, 3, padding="same"),
+        *_normalized_convolution(16, 3, padding="same"),
+        layers.MaxPooling2D((2, 2)),
+        *_normalized_convolution(16, 3, padding="same"),
+        *_normalized_convolution(20, 3),
+        layers.AveragePooling2D((5, 5)),
+        layers.Flatten(),
+        layers.Dense(classes),
+        layers.Activation("softmax"),
+    ]
+
+
 def _normalized_convolution(
     filters: int, kernel: int, strides: int = 1, padding: str = "valid"
 ) -> Layers:
@@ -136,4 +172,6 @@ _ARCHITECTURES: dict[str, Callable[[int], Layers]] = {
     "lenet5": _lenet5,
     "fast": _fast,
     "reader": _reader,
+    "accurate": _accurate,
+    "small": _small,
 }

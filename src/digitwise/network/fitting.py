@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Float32, Integer, Shaped, UInt8
 
-from digitwise.data.augmentation import augment
+from digitwise.data.augmentation import augment, augment_digits, augment_shifts
 from digitwise.data.formats import LabeledImages
 from digitwise.data.preprocessing import preprocess
 from digitwise.errors import DigitwiseError
@@ -23,10 +23,14 @@ from digitwise.network.checkpoints import (
     take_checkpoint,
     write_checkpoint,
 )
+from digitwise.network.optimizers import build_optimizer
 from digitwise.network.progress import ProgressDisplay
 from digitwise.network.runs import Run
 from digitwise.network.settings import TrainingSettings
 
+Teacher = Callable[[UInt8[np.ndarray, "n h w"]], Float32[np.ndarray, "n outputs"]]
+
+_TEACHERS_SHARE = 0.8  # of what is learned; the rest are the labels
 _STEPS_PER_EXECUTION = 50  # batches that run without coming back to Python
 _CHUNK = 64  # batches that are gathered at a time
 
@@ -35,17 +39,21 @@ def fit(
     model: "keras.Sequential",
     settings: TrainingSettings,
     train: LabeledImages,
+    shown: Integer[np.ndarray, " shown"],
     validation: LabeledImages,
     run: Run,
+    teacher: Teacher | None = None,
 ) -> TrainingState:
     """Trains a model from the run's last checkpoint on.
 
     Args:
         model: a built network; it is compiled here, and left float32 with the final weights.
         settings: decide the outcome.
-        train: what to train on.
+        train: the training images; they may lie on disk, and are taken from there by the batch.
+        shown: indices of those that an epoch shows.
         validation: what early stopping looks at; may be empty.
         run: where checkpoints and history go.
+        teacher: gives the probabilities that are learned besides the labels.
 
     Returns:
         Where the training ended.
@@ -65,7 +73,7 @@ def fit(
         if not state.stopped and state.epoch < settings.total_epochs:
             with ProgressDisplay(settings, state.epoch) as display:
                 model.fit(
-                    _batches(train, outputs, settings, lambda: state.epoch),
+                    _batches(train, shown, outputs, settings, lambda: state.epoch, teacher),
                     initial_epoch=state.epoch,
                     epochs=settings.total_epochs,
                     validation_data=preprocess(*validation, outputs) if len(validation.y) else None,
@@ -82,54 +90,15 @@ def fit(
 def _compile(model: "keras.Sequential", settings: TrainingSettings) -> None:
     """Compiles a model by its recipe."""
     recipe = settings.recipe
-    rate: Any = recipe.learning_rate
-    steps = settings.total_epochs * settings.steps_per_epoch
-    if recipe.schedule == "one-cycle":
-        rate = OneCycle(rate, steps)
-    elif recipe.schedule == "cosine":
-        warm_up = max(1, steps // 20)
-        rate = keras.optimizers.schedules.CosineDecay(
-            0.0, steps - warm_up, warmup_target=rate, warmup_steps=warm_up
-        )
-    if recipe.weight_decay:
-        optimizer = keras.optimizers.AdamW(rate, recipe.weight_decay, beta_2=recipe.beta_2)
-    else:
-        optimizer = keras.optimizers.Adam(rate, beta_2=recipe.beta_2)
     model.compile(
-        optimizer=optimizer,
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
+        optimizer=build_optimizer(recipe, settings.total_epochs * settings.steps_per_epoch),
+        loss=keras.losses.CategoricalCrossentropy(
+            label_smoothing=0.0 if settings.teachers else recipe.label_smoothing
+        ),
         metrics=["accuracy"],
         steps_per_execution=min(_STEPS_PER_EXECUTION, settings.steps_per_epoch),
         jit_compile=False,  # on the CPU it was measured five times slower
     )
-
-
-@keras.saving.register_keras_serializable("digitwise")
-class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate that climbs for a quarter of all steps and falls to nought, both linearly.
-
-    The idea is Smith's ("Super-Convergence", 2018), in the plain form of one triangle.
-
-    Args:
-        peak: the highest learning rate.
-        steps: how many steps the training has.
-    """
-
-    def __init__(self, peak: float, steps: int) -> None:
-        self.peak = peak
-        self.steps = steps
-
-    def __call__(self, step: Any) -> Any:
-        """Returns the learning rate of a step, counted from 0."""
-        step = keras.ops.cast(step, "float32")
-        warm_up = max(1, self.steps // 4)
-        climbing = (step + 1) / warm_up
-        falling = (self.steps - step) / max(1, self.steps - warm_up)
-        return self.peak * keras.ops.clip(keras.ops.minimum(climbing, falling), 0.0, 1.0)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments."""
-        return {"peak": self.peak, "steps": self.steps}
 
 
 @contextlib.contextmanager
@@ -162,26 +131,33 @@ def _leaves(model: Any) -> list[Any]:
 
 
 def _batches(
-    images: LabeledImages, outputs: int, settings: TrainingSettings, epoch: Callable[[], int]
+    images: LabeledImages,
+    shown: Integer[np.ndarray, " shown"],
+    outputs: int,
+    settings: TrainingSettings,
+    epoch: Callable[[], int],
+    teacher: Teacher | None,
 ) -> Any:
     """Feeds the training images, shuffled anew each epoch.
 
     Args:
         images: the training set, kept in uint8.
+        shown: indices of those that an epoch shows.
         outputs: how many classes the network tells apart.
         settings: batch size and seed; the order of an epoch comes from (seed, epoch) alone.
         epoch: tells which epoch is about to run.
+        teacher: gives the probabilities that are learned besides the labels.
 
     Returns:
-        A tf.data.Dataset of float32 images in [0, 1] and one-hot labels.
+        A tf.data.Dataset of float32 images in [0, 1] and labels as probabilities.
     """
     import tensorflow as tf
 
     size = settings.batch_size
 
-    def chunks() -> Iterator[tuple[UInt8[np.ndarray, "k b h w"], UInt8[np.ndarray, "k b"]]]:
+    def chunks() -> Iterator[tuple[UInt8[np.ndarray, "k b h w"], Shaped[np.ndarray, "k b ..."]]]:
         random = np.random.default_rng([settings.seed, epoch()])
-        order = random.permutation(len(images.y))
+        order = shown[random.permutation(len(shown))]
         whole = len(order) // size * size
         for start in range(0, whole, size * _CHUNK):
             yield gather(order[start : min(start + size * _CHUNK, whole)], size, random)
@@ -190,28 +166,55 @@ def _batches(
 
     def gather(
         chosen: Integer[np.ndarray, " n"], size: int, random: np.random.Generator
-    ) -> tuple[UInt8[np.ndarray, "k b h w"], UInt8[np.ndarray, "k b"]]:
-        x, y = images.x[chosen], images.y[chosen]
-        if settings.recipe.augmentation:
-            x, y = augment(x, y, outputs - 1, random)
-        return x.reshape(-1, size, *x.shape[1:]), y.reshape(-1, size)
+    ) -> tuple[UInt8[np.ndarray, "k b h w"], Shaped[np.ndarray, "k b ..."]]:
+        x, y = _varied(images.x[chosen], images.y[chosen], settings, outputs, random)
+        if teacher is not None:
+            hard = np.eye(outputs, dtype=np.float32)[y]
+            y = _TEACHERS_SHARE * teacher(x) + (1 - _TEACHERS_SHARE) * hard
+        return x.reshape(-1, size, *x.shape[1:]), y.reshape(-1, size, *y.shape[1:])
 
     @tf.autograph.experimental.do_not_convert  # plain tensor operations, nothing to convert
     def prepare(x: Any, y: Any) -> tuple[Any, Any]:
-        return tf.cast(x, tf.float32)[..., tf.newaxis] * (1 / 255), tf.one_hot(y, outputs)
+        scaled = tf.cast(x, tf.float32)[..., tf.newaxis] * (1 / 255)
+        return scaled, tf.one_hot(y, outputs) if teacher is None else y
 
-    signature = (
-        tf.TensorSpec((None, None, *images.x.shape[1:]), tf.uint8),
-        tf.TensorSpec((None, None), tf.uint8),
+    labels = (
+        tf.TensorSpec((None, None), tf.uint8)
+        if teacher is None
+        else tf.TensorSpec((None, None, outputs), tf.float32)
     )
     return (
-        tf.data.Dataset.from_generator(chunks, output_signature=signature)
+        tf.data.Dataset.from_generator(
+            chunks,
+            output_signature=(
+                tf.TensorSpec((None, None, *images.x.shape[1:]), tf.uint8),
+                labels,
+            ),
+        )
         .prefetch(1)
         .unbatch()
         .map(prepare)
         .prefetch(8)
         .apply(tf.data.experimental.assert_cardinality(settings.steps_per_epoch))
     )
+
+
+def _varied(
+    x: UInt8[np.ndarray, "n h w"],
+    y: UInt8[np.ndarray, " n"],
+    settings: TrainingSettings,
+    outputs: int,
+    random: np.random.Generator,
+) -> tuple[UInt8[np.ndarray, "n h w"], UInt8[np.ndarray, " n"]]:
+    """Varies images as the recipe says."""
+    match settings.recipe.augmentation:
+        case "reading":
+            return augment(x, y, outputs - 1, random)
+        case "digits":
+            return augment_digits(x, random), y
+        case "shifts":
+            return augment_shifts(x, random), y
+    return x, y
 
 
 class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]

@@ -18,29 +18,38 @@ class Recipe:
 
     Attributes:
         epochs: passes over the training images.
-        learning_rate: Adam's; with the one-cycle schedule, its peak.
+        learning_rate: the optimizer's; with a schedule, its peak.
         schedule: "constant"; "one-cycle": a quarter of all steps up, then linear to nought; or
             "cosine": a twentieth of all steps up, then a half cosine to nought.
+        optimizer: "adam", or "muon" for the kernels of convolutions and Adam for the rest.
         beta_2: Adam's decay of squared gradients.
-        weight_decay: AdamW's, apart from the gradient.
+        weight_decay: apart from the gradient, as AdamW's.
         label_smoothing: how much of each one-hot label is spread over all classes.
         patience: epochs without a lower validation loss before training stops (never before
             its minimum of steps) and the best weights are taken; None runs to the end and takes
             the last.
         batch_size: images a step.
-        augmentation: whether each epoch sees the digits anew as `data/augmentation.py` distorts
-            them, and what is no digit besides, for which the network has one more output.
+        augmentation: how `data/augmentation.py` varies the images anew each epoch: "reading", as
+            other hands, pens and cameras do, with what is no digit besides, for which the network
+            has one more output; "digits", as MNIST's own writers do; "shifts", by two pixels at
+            the most, which suits other pictures, too; None, not at all.
     """
 
     epochs: int
     learning_rate: float
     schedule: str = "constant"
+    optimizer: str = "adam"
     beta_2: float = 0.999
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
     patience: int | None = None
     batch_size: int = 128
-    augmentation: bool = False
+    augmentation: str | None = None
+
+    @property
+    def tells_non_digits(self) -> bool:
+        """Whether the network has an output for what is none of the classes."""
+        return self.augmentation == "reading"
 
 
 RECIPES = {
@@ -50,17 +59,37 @@ RECIPES = {
         epochs=2, learning_rate=6e-3, schedule="one-cycle", beta_2=0.99, label_smoothing=0.05
     ),
     "reader": Recipe(
-        epochs=24,
+        epochs=20,
         learning_rate=4e-3,
         schedule="cosine",
+        optimizer="muon",
         weight_decay=0.02,
         label_smoothing=0.05,
-        augmentation=True,
+        augmentation="reading",
+    ),
+    "accurate": Recipe(
+        epochs=16,
+        learning_rate=6e-3,
+        schedule="cosine",
+        optimizer="muon",
+        weight_decay=0.02,
+        label_smoothing=0.05,
+        augmentation="digits",
+    ),
+    "small": Recipe(
+        epochs=30,
+        learning_rate=1e-2,
+        schedule="cosine",
+        optimizer="muon",
+        label_smoothing=0.02,
+        augmentation="digits",
     ),
 }
 OWN_NETWORK = "own"
 OWN_RECIPE = "tutorial"
 PRECISIONS = ("auto", "float32", "bfloat16")
+AUGMENTATIONS = (None, "reading", "digits", "shifts")
+OPTIMIZERS = ("adam", "muon")
 SCHEDULES = ("constant", "one-cycle", "cosine")
 _RANGES = {
     "epochs": (1, 100_000),
@@ -95,6 +124,7 @@ class TrainingSettings:
         start: the bundle that the training continues from, None for fresh weights.
         own_images: how many of the training images, the last ones, are the user's own among
             MNIST's; 0 where nothing was mixed.
+        teachers: bundles whose answers are learned besides the labels.
         recipe: how the architecture is trained.
     """
 
@@ -113,6 +143,7 @@ class TrainingSettings:
     training_images: int
     start: str | None
     own_images: int
+    teachers: list[str]
     recipe: Recipe
 
     @property
@@ -155,6 +186,10 @@ class TrainingSettings:
             recipe_for(settings.architecture)
         if recipe.schedule not in SCHEDULES:
             raise unknown_name("schedule", recipe.schedule, SCHEDULES)
+        if recipe.optimizer not in OPTIMIZERS:
+            raise unknown_name("optimizer", recipe.optimizer, OPTIMIZERS)
+        if recipe.augmentation not in AUGMENTATIONS:
+            raise unknown_name("augmentation", recipe.augmentation, AUGMENTATIONS[1:])
         return settings
 
 

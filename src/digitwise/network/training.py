@@ -4,7 +4,7 @@ import json
 import platform
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Float32, Integer, UInt8
 
 from digitwise.bundle import (
     FORMAT_VERSION,
@@ -22,6 +22,7 @@ from digitwise.bundle import (
     RECORD_FILE,
     Bundle,
     open_bundle,
+    predict_raw,
 )
 from digitwise.data.augmentation import augment, non_digits
 from digitwise.data.catalog import CATALOG
@@ -42,6 +43,7 @@ from digitwise.network.settings import (
     OWN_NETWORK,
     OWN_RECIPE,
     RECIPES,
+    Recipe,
     TrainingSettings,
     check_precision,
     choose_precision,
@@ -56,6 +58,8 @@ from digitwise.storage import folder_whole, write_json
 if TYPE_CHECKING:
     import keras
 
+    from digitwise.network.fitting import Teacher
+
 MINIMUM_STEPS = 300
 _AGREEMENT_IMAGES = 1000
 _MOST_REPEATS = 100  # of a user's own image in an epoch
@@ -66,6 +70,7 @@ def train(
     model: "str | keras.Sequential" = "tutorial",
     *,
     start: Bundle | str | Path | None = None,
+    teachers: Sequence[str | Path] = (),
     dataset: str | None = None,
     path: str | Path | None = None,
     epochs: SupportsIndex | None = None,
@@ -92,8 +97,12 @@ def train(
         start: a bundle of digits to continue from ("pretrained" is the one that ships), instead
             of a model: a few epochs at a tenth of its learning rate on the data given, among
             12,000 images of MNIST, so that it learns the new and forgets nothing.
+        teachers: bundles whose mean answer the network learns besides the labels (Hinton, Vinyals
+            and Dean, "Distilling the Knowledge in a Neural Network", 2015): several large networks
+            in one small one.
         dataset: a name that `load_data` knows; left out, MNIST, or what `path` holds.
-        path: your own data, in any format that `load_data` reads.
+        path: your own data, in any format that `load_data` reads. Arrays in `.npy` files stay on
+            disk, and may be larger than memory.
         epochs: passes over the training images; left out, the recipe's.
         batch_size: images a step; left out, the recipe's.
         validation: how many training images are held out, 0 to train on all; left out, a
@@ -118,6 +127,7 @@ def train(
     settings, data, run = _settle(
         model,
         start,
+        teachers,
         dataset,
         path,
         epochs,
@@ -149,6 +159,7 @@ def train(
 def _settle(
     model: Any,
     start: Bundle | str | Path | None,
+    teachers: Sequence[str | Path],
     dataset: str | None,
     path: str | Path | None,
     epochs: SupportsIndex | None,
@@ -184,8 +195,8 @@ def _settle(
         data = mix_with_mnist(data, seed, allow_sample=allow_sample)
     _check_classes(data)
     if recipe.augmentation and data.classes != CATALOG["mnist"].classes:
-        say("trained without augmentation, which knows how digits vary and these are no digits")
-        recipe = replace(recipe, augmentation=False)
+        say("varied by shifts alone, since these are no digits, whose other ways to vary are known")
+        recipe = replace(recipe, augmentation="shifts")
     run = plan_run(output, data.name, architecture)
     assert data.train is not None
     held_out = validation_size(validation, len(data.train.y))
@@ -206,6 +217,9 @@ def _settle(
         training_images=len(kept),
         start=None if start is None else str(start.path.absolute()),
         own_images=own_images,
+        teachers=[
+            str(_check_teacher(teacher, data, recipe).path.absolute()) for teacher in teachers
+        ],
         recipe=recipe,
     )
     if settings.total_epochs > settings.epochs:
@@ -230,6 +244,31 @@ def _check_start(
             f"{opened.path}: its classes are not the ten digits: --from mixes with MNIST"
         )
     return opened
+
+
+def _check_teacher(teacher: str | Path, data: Dataset, recipe: Recipe) -> Bundle:
+    """Opens a bundle that teaches, sure that it knows the same classes."""
+    opened = open_bundle(teacher)
+    outputs = len(data.classes) + recipe.tells_non_digits
+    if opened.classes != data.classes or opened.record["architecture"]["outputs"] != outputs:
+        raise DigitwiseError(
+            f"--teacher {teacher}: has other outputs than the network that is to learn from it: "
+            "both are of one kind, readers or not, for the same classes"
+        )
+    return opened
+
+
+def _teacher(settings: TrainingSettings) -> "Teacher | None":
+    """Makes the teachers of a training answer as one, by their mean."""
+    if not settings.teachers:
+        return None
+    sessions = [open_bundle(path).session for path in settings.teachers]
+
+    def teach(x: UInt8[np.ndarray, "n h w"]) -> Float32[np.ndarray, "n outputs"]:
+        scaled = normalize(add_channel(x))
+        return np.mean([predict_raw(session, scaled) for session in sessions], axis=0)
+
+    return teach
 
 
 def _open_network(settings: TrainingSettings) -> "keras.Sequential":
@@ -335,7 +374,7 @@ def _declare(settings: TrainingSettings, data: Dataset, own: Any = None) -> "ker
 
     assert data.train is not None
     shape = (*data.train.x.shape[1:], 1)
-    outputs = len(data.classes) + settings.recipe.augmentation
+    outputs = len(data.classes) + settings.recipe.tells_non_digits
     if own is None and settings.network is None:
         keras.utils.set_random_seed(settings.seed)
         return build_model(settings.architecture, outputs, shape)
@@ -412,14 +451,13 @@ def _finish(
     assert data.train is not None
     network = network or _declare(settings, data)
     kept, held = _parts(data.train.y, settings.validation, settings.seed, settings.own_images)
-    train_part = LabeledImages(data.train.x[kept], data.train.y[kept])
     validation = LabeledImages(data.train.x[held], data.train.y[held])
     say(
         f"training '{settings.architecture}' on {len(kept):,} images of {data.name} "
         f"({len(held):,} held out for validation), computing in {settings.precision}"
     )
     try:
-        state = fit(network, settings, train_part, validation, run)
+        state = fit(network, settings, data.train, kept, validation, run, _teacher(settings))
     except KeyboardInterrupt:
         say(f"stopped: digitwise train --resume {run.folder} goes on")
         raise
@@ -445,7 +483,7 @@ def _leave_bundle(
         examples = LabeledImages(*(part[:_AGREEMENT_IMAGES] for part in data.train))
         x = normalize(add_channel(examples.x))
         export_onnx(final, folder / ONNX_FILE, x)
-        if settings.recipe.augmentation:  # it is to read pictures, which wants speed
+        if settings.recipe.tells_non_digits:  # it is to read pictures, which wants speed
             random = np.random.default_rng([settings.seed, 1])
             distorted, _ = augment(*examples, len(data.classes), random)
             both = np.concatenate([x, normalize(add_channel(distorted))])
@@ -488,7 +526,7 @@ def _leave_bundle(
                 "fitted_on": "validation",
             }
             record["validation"] = score(unfinished, validation, data.name, "validation").summary()
-            if settings.recipe.augmentation:
+            if settings.recipe.tells_non_digits:
                 record["rejection"] = _rejection(unfinished, validation, settings.seed)
         tested = score(unfinished, data.test, data.name, data.source)
         record["test"] = tested.summary()
