@@ -119,13 +119,12 @@ def _reader(classes: int) -> Layers:
 
 
 def _accurate(classes: int) -> Layers:
-    """Seven convolutions, the first two on all pixels' neighborhoods."""
+    """The reader's size, but with a first convolution on all pixels, in place of every second."""
     return [
         *_normalized_convolution(32, 3, padding="same"),
         *_normalized_convolution(48, 3, strides=2, padding="same"),
         *_normalized_convolution(64, 3, padding="same"),
         layers.MaxPooling2D((2, 2)),
-        *_normalized_convolution(96, 3, padding="same"),
         *_normalized_convolution(96, 3, padding="same"),
         *_normalized_convolution(96, 3, padding="same"),
         layers.AveragePooling2D((2, 2)),

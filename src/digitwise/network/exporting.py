@@ -400,11 +400,13 @@ def _run_litert(path: Path) -> Network:
     import tensorflow as tf
 
     interpreter = tf.lite.Interpreter(str(path), num_threads=os.cpu_count())
+    interpreter.allocate_tensors()
     given, answer = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
 
     def run(x: Float32[np.ndarray, "n h w c"]) -> Float32[np.ndarray, "n outputs"]:
-        interpreter.resize_tensor_input(given["index"], x.shape)
-        interpreter.allocate_tensors()
+        if tuple(interpreter.get_input_details()[0]["shape"]) != x.shape:
+            interpreter.resize_tensor_input(given["index"], x.shape)
+            interpreter.allocate_tensors()
         interpreter.set_tensor(given["index"], x)
         interpreter.invoke()
         return interpreter.get_tensor(answer["index"])

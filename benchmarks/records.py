@@ -1,0 +1,425 @@
+"""The records: time to 99%, the most accuracy, the smallest network, exports, growing data.
+
+    python benchmarks/records.py [ROW...] [--again] [--quick]
+
+Without rows, all of them. Every run is kept as soon as it is measured, so a row that was cut goes
+on where it stopped; a row that is there for the same settings is skipped, unless --again. --quick
+takes one run of each contender, in ten minutes. MNIST and Fashion-MNIST are looked for where
+`digitwise` looks for them. What is trained lies in benchmarks/runs, which git ignores. The peers of
+PyTorch are left out where it is not installed: pip install torch==2.13.0.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import results
+
+HERE = Path(__file__).parent
+RUNS = HERE / "runs"
+DIGITWISE = [sys.executable, "-m", "digitwise"]
+WANTED = 0.99
+SEEDS, SLOW_SEEDS = 10, 3
+PEERS = {  # epochs until the mean has reached 99%, and one more; None as published
+    "train_mnist_fast": 1,
+    "keras_example": 10,
+    "pytorch_example": 6,
+}
+Run = dict[str, Any]
+
+
+def collect(
+    row: str,
+    settings: dict[str, Any],
+    plan: Iterable[tuple[str, int]],
+    measure: Callable[[str, int], Run],
+    sum_up: Callable[[list[Run]], dict[str, Any]],
+    again: bool,
+) -> None:
+    """Measures what a row lacks, one run after another, each kept at once.
+
+    Args:
+        row: its name.
+        settings: what decides its figures.
+        plan: contenders and seeds, in turn.
+        measure: makes a run of a contender with a seed.
+        sum_up: makes the row's figures of the runs so far.
+        again: whether runs that are there are measured anew.
+    """
+    kept = results.read(row)
+    runs: list[Run] = []
+    if kept is not None and kept["settings_digest"] == results.digest(settings) and not again:
+        runs = kept["runs"]
+    done = {(run["contender"], run["seed"]) for run in runs}
+    for contender, seed in plan:
+        if (contender, seed) in done:
+            continue
+        runs.append({"contender": contender, "seed": seed, **measure(contender, seed)})
+        print(row, json.dumps(runs[-1]), flush=True)
+        command = f"python benchmarks/records.py {row}"
+        results.write(row, settings, {"runs": runs, **sum_up(runs)}, command)
+
+
+def train(name: str, seed: int, *options: str) -> Run:
+    """Trains by the command line, on all training images; the run's folder is kept.
+
+    Returns:
+        Test accuracy, seconds of `fit`, of the whole command, and where the bundle lies.
+    """
+    folder = RUNS / f"{name}-{seed}"
+    shutil.rmtree(folder, ignore_errors=True)
+    command = ["train", *options, "--seed", str(seed), "--output", str(folder), "--json"]
+    started = time.perf_counter()
+    trained = json.loads(_output([*DIGITWISE, *command]))
+    return {
+        "accuracy": trained["accuracy"],
+        "seconds": trained["seconds"],
+        "whole_seconds": time.perf_counter() - started,
+        "bundle": str(folder.relative_to(HERE)),
+    }
+
+
+def accuracies(runs: list[Run]) -> dict[str, Any]:
+    """Sums up accuracies over seeds, by contender."""
+    figures = {}
+    for contender in dict.fromkeys(run["contender"] for run in runs):
+        own = [run for run in runs if run["contender"] == contender]
+        reached = [run["accuracy"] for run in own]
+        figures[contender] = {
+            "mean_accuracy": statistics.mean(reached),
+            "standard_deviation": statistics.stdev(reached) if len(own) > 1 else 0.0,
+            "median_seconds": statistics.median(run["seconds"] for run in own),
+        }
+    return {"contenders": figures}
+
+
+# Time to 99%
+
+
+def time_to_99(row: str, again: bool, quick: bool) -> None:
+    """Trains `fast` and the peers in turn, each in a process of its own."""
+    from digitwise.network.settings import RECIPES
+
+    peers = {
+        name: epochs
+        for name, epochs in PEERS.items()
+        if name == "keras_example" or importlib.util.find_spec("torch")
+    }
+    plan = []
+    for seed in range(1 if quick else SEEDS):
+        plan.append(("fast", seed))
+        for name in peers:
+            if name == "train_mnist_fast" or seed < SLOW_SEEDS:
+                plan += [(name, seed), (f"{name} at its best", seed)]
+    settings = {"recipe": asdict(RECIPES["fast"]), "peers": peers, "plan": plan}
+    collect(row, settings, plan, _one_to_99, _times_to_99, again)
+
+
+def _one_to_99(contender: str, seed: int) -> Run:
+    """Trains a contender once: seconds and accuracy at the end of each epoch."""
+    if contender == "fast":
+        run = train("fast", seed, "--model", "fast", "--validation", "0", "--no-sample")
+        return {**run, "epochs": [{"seconds": run["seconds"], "accuracy": run["accuracy"]}]}
+    name, _, best = contender.partition(" ")
+    options = ["--seed", str(seed), "--epochs", str(PEERS[name]), *(["--best"] if best else [])]
+    script = HERE / "peers" / f"{name}.py"
+    printed = _output([sys.executable, str(script), *options])
+    return dict(json.loads(printed.splitlines()[-1]))
+
+
+def _times_to_99(runs: list[Run]) -> dict[str, Any]:
+    """Finds each contender's first epoch whose mean accuracy reaches 99%, and its time."""
+    contenders: dict[str, Any] = {}
+    for contender in dict.fromkeys(run["contender"] for run in runs):
+        own = [run["epochs"] for run in runs if run["contender"] == contender]
+        for epoch, ends in enumerate(zip(*own, strict=True), 1):
+            reached = [end["accuracy"] for end in ends]
+            contenders[contender] = {
+                "epoch": epoch,
+                "reached": statistics.mean(reached) >= WANTED,
+                "mean_accuracy": statistics.mean(reached),
+                "standard_deviation": statistics.stdev(reached) if len(own) > 1 else 0.0,
+                "median_seconds": statistics.median(end["seconds"] for end in ends),
+                "runs": len(own),
+            }
+            if contenders[contender]["reached"]:
+                break
+    ours = contenders.get("fast")
+    if ours:
+        for figures in contenders.values():
+            figures["ratio"] = ours["median_seconds"] / figures["median_seconds"]
+        whole = [run["whole_seconds"] for run in runs if run["contender"] == "fast"]
+        ours["median_whole_seconds"] = statistics.median(whole)
+    return {"contenders": contenders}
+
+
+# Accuracy
+
+
+def accurate(row: str, again: bool, quick: bool) -> None:
+    """Trains `accurate` on all 60,000 images."""
+    _train_seeds(row, "accurate", 1 if quick else 5, again)
+
+
+def small(row: str, again: bool, quick: bool) -> None:
+    """Trains `small`, fewer than 10,000 parameters."""
+    _train_seeds(row, "small", 1 if quick else 3, again)
+
+
+def fashion(row: str, again: bool, quick: bool) -> None:
+    """Trains `accurate` on Fashion-MNIST."""
+    _train_seeds(row, "accurate", 1 if quick else 3, again, "--dataset", "fashion-mnist")
+
+
+def _train_seeds(row: str, model: str, seeds: int, again: bool, *options: str) -> None:
+    """Trains a network with some seeds, settings fixed beforehand."""
+    from digitwise.network.settings import RECIPES
+
+    plan = [(model, seed) for seed in range(seeds)]
+    settings = {"recipe": asdict(RECIPES[model]), "options": list(options), "plan": plan}
+
+    def measure(contender: str, seed: int) -> Run:
+        fixed = ("--validation", "0", "--no-sample")
+        run = train(row, seed, "--model", contender, *fixed, *options)
+        record = json.loads((HERE / run["bundle"] / "bundle" / "bundle.json").read_text())
+        file = HERE / run["bundle"] / "bundle" / "model.onnx"
+        return {
+            **run,
+            "parameters": record["architecture"]["parameters"],
+            "kilobytes": file.stat().st_size / 1000,
+        }
+
+    collect(row, settings, plan, measure, accuracies, again)
+
+
+def ensemble(row: str, again: bool, quick: bool) -> None:
+    """Averages what the networks of the row `accurate` say, and distills them into one."""
+    from digitwise.network.settings import RECIPES
+
+    kept = results.read("accurate")
+    bundles = [HERE / run["bundle"] for run in kept["runs"]] if kept else []
+    if not bundles or not all((bundle / "bundle").is_dir() for bundle in bundles):
+        print(
+            f"{row}: needs what the row accurate trained: records.py accurate --again", flush=True
+        )
+        return
+    seeds = 1 if quick else 3
+    plan = [("ensemble", 0), *(("distilled", seed) for seed in range(seeds))]
+    assert kept is not None
+    settings = {
+        "recipe": asdict(RECIPES["accurate"]),
+        "teachers": kept["settings_digest"],
+        "plan": plan,
+    }
+
+    def measure(contender: str, seed: int) -> Run:
+        if contender == "ensemble":
+            return {
+                "accuracy": _ensemble_accuracy(bundles),
+                "seconds": 0.0,
+                "networks": len(bundles),
+            }
+        teachers = [word for bundle in bundles for word in ("--teacher", str(bundle))]
+        fixed = ("--model", "accurate", "--validation", "0", "--no-sample")
+        return train("distilled", seed, *fixed, *teachers)
+
+    collect(row, settings, plan, measure, accuracies, again)
+
+
+def _ensemble_accuracy(bundles: list[Path]) -> float:
+    """Tests the mean of several networks' probabilities."""
+    import digitwise as dw
+
+    _, (x, y) = dw.load_data(allow_sample=False)
+    scaled, _ = dw.preprocess(x, y)
+    mean = np.mean([dw.open_bundle(bundle).predict(scaled) for bundle in bundles], axis=0)
+    return float((mean.argmax(axis=1) == y).mean())
+
+
+# Exports
+
+
+def exports(row: str, again: bool, quick: bool) -> None:
+    """Exports the network that ships in every form, and times each in turn."""
+    import digitwise as dw
+    from digitwise.network.exporting import FORMS, export
+
+    forms = [
+        ("onnx", False),
+        ("onnx", True),
+        ("litert", False),
+        ("litert", True),
+        ("openvino", False),
+        ("saved-model", False),
+    ]
+    names = [f"{form} int8" if int8 else form for form, int8 in forms]
+    plan = [(name, turn) for turn in range(1 if quick else 3) for name in names]
+    bundle = dw.open_bundle("pretrained")
+    settings = {"record": bundle.record["created"], "plan": plan}
+    folder = Path(tempfile.mkdtemp())
+
+    _, (x, _) = dw.load_data(allow_sample=False)
+    many = dw.preprocess(x[:2048], np.zeros(2048, np.uint8))[0]
+
+    def measure(contender: str, turn: int) -> Run:
+        form, _, eight = contender.partition(" ")
+        target = folder / f"{contender.replace(' ', '-')}-{turn}{FORMS[form].ending}"
+        exported = export(bundle, form, target, int8=bool(eight))
+        predict = FORMS[form].run(exported.path)
+        return {
+            "kilobytes": exported.bytes / 1000,
+            "accuracy": exported.accuracy,
+            "keras_accuracy": exported.keras_accuracy,
+            "same_class": exported.same_class,
+            "difference": exported.difference,
+            "one_milliseconds": 1000 * _quickest(lambda: predict(many[:1]), 50),
+            "a_second": len(many) / _quickest(lambda: predict(many), 3),
+        }
+
+    def sum_up(runs: list[Run]) -> dict[str, Any]:
+        keys = ("one_milliseconds", "a_second", "kilobytes", "accuracy", "same_class", "difference")
+        return {
+            "contenders": {
+                name: {
+                    key: statistics.median(run[key] for run in runs if run["contender"] == name)
+                    for key in keys
+                }
+                for name in dict.fromkeys(run["contender"] for run in runs)
+            }
+        }
+
+    try:
+        collect(row, settings, plan, measure, sum_up, again)
+    finally:
+        shutil.rmtree(folder)
+
+
+def _quickest(call: Callable[[], object], times: int) -> float:
+    """Times a call: the median of some times, after one that does not count."""
+    call()
+    seconds = []
+    for _ in range(times):
+        started = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
+
+
+# Growing data
+
+
+def scaling(row: str, again: bool, quick: bool) -> None:
+    """Trains `fast` for one epoch on 1, 4 and 16 times as many images, from disk."""
+    factors = (1, 4) if quick else (1, 4, 16)
+    plan = [(f"{factor} x 60,000", 0) for factor in factors]
+    settings = {"factors": list(factors)}
+
+    def measure(contender: str, _: int) -> Run:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            images = _write_larger(folder / "data", int(contender.split()[0]))
+            options = f"train --model fast --epochs 1 --data {folder}/data --output {folder}/run"
+            printed = _output([sys.executable, __file__, "--measured", *options.split(), "--json"])
+            run = json.loads(printed.splitlines()[-1])
+        return {**run, "images": images, "megabytes_of_data": images * 784 / 1e6}
+
+    def sum_up(runs: list[Run]) -> dict[str, Any]:
+        first = runs[0]
+        return {
+            "contenders": {
+                run["contender"]: {
+                    "seconds_per_million_images": run["seconds"] / run["images"] * 1e6,
+                    "times_as_long": run["seconds"] / first["seconds"],
+                    "more_megabytes": run["megabytes"] - first["megabytes"],
+                    "more_megabytes_of_data": run["megabytes_of_data"] - first["megabytes_of_data"],
+                }
+                for run in runs
+            }
+        }
+
+    collect(row, settings, plan, measure, sum_up, again)
+
+
+def _write_larger(folder: Path, factor: int) -> int:
+    """Writes MNIST's training images so many times, varied but for the first, as .npy files."""
+    import digitwise as dw
+    from digitwise.data.augmentation import augment_digits
+
+    (x, y), (x_test, y_test) = dw.load_data(allow_sample=False)
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    shape = (factor * len(x), *x.shape[1:])
+    larger = np.lib.format.open_memmap(folder / "x_train.npy", "w+", np.uint8, shape)
+    for number in range(factor):
+        part = augment_digits(x, random) if number else x
+        larger[number * len(x) : (number + 1) * len(x)] = part
+    larger.flush()
+    np.save(folder / "y_train.npy", np.tile(y, factor))
+    np.save(folder / "x_test.npy", x_test)
+    np.save(folder / "y_test.npy", y_test)
+    return shape[0]
+
+
+def measured(arguments: list[str]) -> None:
+    """Runs a command in this process and prints its seconds and the most memory it held."""
+    import contextlib
+    import io
+
+    from digitwise.cli import main as digitwise
+
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        status = digitwise(arguments)
+    if status:
+        raise SystemExit(status)
+    trained = json.loads(printed.getvalue())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+    print(json.dumps({"seconds": trained["seconds"], "megabytes": peak}))
+
+
+def _output(command: list[str]) -> str:
+    """Runs a process and returns what it printed."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout
+
+
+ROWS: dict[str, Callable[[str, bool, bool], None]] = {
+    "time-to-99": time_to_99,
+    "exports": exports,
+    "scaling": scaling,
+    "small": small,
+    "accurate": accurate,
+    "ensemble": ensemble,
+    "fashion": fashion,
+}
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--measured"]:
+        measured(sys.argv[2:])
+        return
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("rows", nargs="*", choices=[*ROWS, []], help="which rows; left out, all")
+    parser.add_argument("--again", action="store_true", help="measure runs that are there, too")
+    parser.add_argument("--quick", action="store_true", help="one run of each contender")
+    arguments = parser.parse_args()
+    for row in arguments.rows or ROWS:
+        ROWS[row](row, arguments.again, arguments.quick)
+
+
+if __name__ == "__main__":
+    if data := os.environ.get("DIGITWISE_DATA"):
+        os.environ["DIGITWISE_DATA"] = str(Path(data).absolute())
+    main()
