@@ -20,6 +20,8 @@ RECORD_FILE = "bundle.json"
 KERAS_FILE = "model.keras"
 ONNX_FILE = "model.onnx"
 INT8_FILE = "model.int8.onnx"
+OUTPUTS_FILE = "outputs.onnx"  # declares what `model.onnx` computes on the way
+LAYERS_FILE = "layers.npz"
 _PRETRAINED = Path(__file__).parent / "pretrained"
 _BATCH = 512
 
@@ -196,20 +198,25 @@ def _locate(path: Path) -> Path:
     raise DigitwiseError(f"{path}: not a bundle: it holds no {RECORD_FILE}")
 
 
-def open_session(path: Path) -> "onnxruntime.InferenceSession":
-    """Opens an ONNX file in ONNX Runtime on the CPU.
+def open_session(*parts: Path | bytes) -> "onnxruntime.InferenceSession":
+    """Opens an ONNX network in ONNX Runtime on the CPU.
+
+    Args:
+        parts: files, or the bytes of files, that are one network when put together.
 
     Raises:
-        DigitwiseError: the file is damaged or no ONNX.
+        DigitwiseError: the first file is damaged or no ONNX.
     """
     import onnxruntime
+
+    path = parts[0] if isinstance(parts[0], Path) else "network"
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     # Its threads wait busily for the next layer; for longer, they take time from what else runs.
     options.add_session_config_entry("session.intra_op.spin_duration_us", "300")
     try:
-        content = path.read_bytes()
+        content = b"".join(part.read_bytes() if isinstance(part, Path) else part for part in parts)
     except OSError as error:
         raise machine_error(f"read {path}", error) from error
     try:

@@ -23,6 +23,8 @@ from digitwise.messages import say, with_progress
 
 if TYPE_CHECKING:
     from digitwise.bundle import Bundle
+    from digitwise.data.formats import LabeledImages
+    from digitwise.insight.explanation import Explanation
     from digitwise.network.evaluation import Evaluation
 
 SOME_FAILED = 1
@@ -317,6 +319,46 @@ def read(
         raise typer.Exit(SOME_FAILED)
 
 
+@app.command()
+def explain(
+    image: Annotated[Path, typer.Argument(help="A picture.")],
+    bundle: Annotated[
+        str, typer.Option(help="What to read with: a bundle, or the run that left it.")
+    ] = "pretrained",
+    output: Annotated[
+        Path | None,
+        typer.Option(help="A folder for the pictures and a page, index.html.", show_default=False),
+    ] = None,
+    neighbours: Annotated[
+        str | None,
+        typer.Option(
+            help="Training digits to look for the most alike in: a data path, or 'sample'.",
+            show_default=False,
+        ),
+    ] = None,
+    gradients: Annotated[
+        bool, typer.Option("--gradients", help="Integrated gradients, too; needs Keras.")
+    ] = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Show how the network came to each digit of a picture."""
+    from digitwise.insight.explanation import explain as explain_picture
+
+    if output is not None:
+        if output.exists() and not output.is_dir():
+            raise DigitwiseError(f"--output {output} is a file: name a folder")
+        from digitwise.insight import figures  # noqa: F401  # refuses where matplotlib is missing
+    known = None if neighbours is None else _training_digits(neighbours)
+    explanation = explain_picture(image, bundle, neighbors=known, gradients=gradients)
+    files = [] if output is None else explanation.save(output)
+    if json_output:
+        _print_json({**explanation.to_dict(), "figures": [str(path) for path in files]})
+        return
+    _print_explanation(explanation)
+    if files:
+        print(files[0])
+
+
 @datasets_app.command("list")
 def list_datasets(json_output: JsonOption = False) -> None:
     """List the datasets known by name, and whether they are in the cache."""
@@ -431,6 +473,27 @@ def _set_verbose(verbose: bool) -> None:
     """Lets native log lines through; has to be known before Keras is imported."""
     if verbose:
         os.environ["DIGITWISE_VERBOSE"] = "1"
+
+
+def _training_digits(name: str) -> "LabeledImages":
+    """Loads the digits among which neighbours are looked for."""
+    from digitwise.data.loading import built_in_sample, load_dataset
+
+    data = built_in_sample() if name == "sample" else load_dataset(path=name)
+    found = data.train or data.test
+    assert found is not None
+    return found
+
+
+def _print_explanation(explanation: "Explanation") -> None:
+    """Prints of each digit what else it may be, and what was alike."""
+    print(explanation.reading.text or "no digits")
+    for number, part in enumerate(explanation.digits, 1):
+        numbers = part.to_dict(explanation.bundle.classes)
+        likely = sorted(numbers["probabilities"].items(), key=lambda item: -item[1])[:3]
+        words = ", ".join(f"{name} {value:.1%}" for name, value in likely if value >= 0.001)
+        alike = "".join(str(other["digit"]) for other in numbers.get("neighbors", []))
+        print(f"digit {number}: {words}{f'; most alike {alike}' if alike else ''}")
 
 
 def _print_json(document: dict[str, Any]) -> None:

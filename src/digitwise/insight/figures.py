@@ -6,18 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32, UInt8
 
+from digitwise.data.formats import LabeledImages
 from digitwise.errors import missing_extra
+from digitwise.insight.activations import LayerOutput
 from digitwise.network.evaluation import CALIBRATION_BINS, Evaluation
 from digitwise.storage import open_whole
 
 try:
+    from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 except ImportError as error:
     raise missing_extra("drawing figures", "insight") from error
 
 DARK, LIGHT, GROUND = "#1f3b73", "#e07b39", "#6b7280"
+_EVIDENCE = LinearSegmentedColormap.from_list("evidence", [DARK, "#ffffff", LIGHT])
 _DPI = 130
 _GRID_COLUMNS, _GRID_ROWS = 10, 5
 
@@ -156,3 +161,103 @@ def save_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
         "mistakes.png": worst_mistakes,
     }
     return [save(draw(evaluation), folder / name) for name, draw in drawings.items()]
+
+
+def crop_and_input(crop: UInt8[np.ndarray, "h w 3"], image: UInt8[np.ndarray, "28 28"]) -> Figure:
+    """Draws a digit as it stands in the picture, and as the network saw it."""
+    figure = Figure(figsize=(5.6, 3.1), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.imshow(crop)
+    left.set_title(f"in the picture, {crop.shape[1]}×{crop.shape[0]} pixels", fontsize=10)
+    right.imshow(image, cmap="gray", vmin=0, vmax=255)
+    right.set_title("as the network saw it, 28×28", fontsize=10)
+    for ax in (left, right):
+        ax.set_xticks([])
+        ax.set_yticks([])
+    return figure
+
+
+def probabilities(
+    values: Float32[np.ndarray, " outputs"], classes: Sequence[str], read_as: int
+) -> Figure:
+    """Draws how probable each class is, and that it is none, as bars."""
+    names = [*classes, "none"][: len(values)]
+    figure = Figure(figsize=(5.6, 3.1), layout="constrained")
+    ax = figure.subplots()
+    colors = [LIGHT if number == read_as else DARK for number in range(len(values))]
+    bars = ax.bar(names, values, color=colors)
+    ax.bar_label(bars, [f"{value:.1%}" if value >= 0.001 else "" for value in values], fontsize=8)
+    ax.set_ylim(0, 1.1)
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.set_xlabel("class")
+    ax.set_ylabel("probability")
+    ax.set_title(f"Read as {classes[read_as]}", fontsize=10)
+    return figure
+
+
+def evidence(
+    image: UInt8[np.ndarray, "28 28"], values: Float32[np.ndarray, "28 28"], title: str
+) -> Figure:
+    """Draws where evidence lies over a digit: orange speaks for it, blue against it."""
+    figure = Figure(figsize=(4.2, 3.6), layout="constrained")
+    ax = figure.subplots()
+    most = max(float(np.abs(values).max()), 1e-6)
+    ax.imshow(image, cmap="gray_r", vmin=0, vmax=510)
+    strength = np.abs(values) / most
+    shown = ax.imshow(values, cmap=_EVIDENCE, vmin=-most, vmax=most, alpha=0.9 * strength**0.6)
+    figure.colorbar(shown, ax=ax, label="evidence (nats)")
+    ax.contour(image, levels=[100], colors=GROUND, linewidths=0.8)
+    ax.set_title(title, fontsize=10)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    return figure
+
+
+def feature_maps(layer: LayerOutput) -> Figure:
+    """Draws all maps of a layer as one tiled image; the brighter, the stronger."""
+    height, width, count = layer.values.shape
+    columns = math.ceil(math.sqrt(count * 1.6))
+    rows = math.ceil(count / columns)
+    tiled = np.full((rows * (height + 1) + 1, columns * (width + 1) + 1), np.nan, np.float32)
+    for number in range(count):
+        row, column = divmod(number, columns)
+        y, x = row * (height + 1) + 1, column * (width + 1) + 1
+        tiled[y : y + height, x : x + width] = layer.values[..., number]
+    wide, title, bar = 6.4, 0.35, 0.7  # inches
+    high = wide * tiled.shape[0] / tiled.shape[1]
+    figure = Figure(figsize=(wide + bar, high + title))
+    across, down = wide / (wide + bar), high / (high + title)
+    ax = figure.add_axes((0.0, 0.0, across, down))
+    shown = ax.imshow(tiled, cmap="magma", interpolation="nearest", aspect="auto")
+    ax.set_axis_off()
+    figure.colorbar(shown, cax=figure.add_axes((across + 0.01, 0.1 * down, 0.02, 0.8 * down)))
+    window = f", kernel {layer.kernel[0]}×{layer.kernel[1]}" if layer.kernel else ""
+    strides = f", strides {layer.strides[0]}" if layer.strides else ""
+    figure.text(
+        0.01,
+        1 - 0.12 / (high + title),
+        f"{layer.name} ({layer.kind}{window}{strides}): {count} maps of {height}×{width}",
+        va="top",
+        fontsize=10,
+    )
+    return figure
+
+
+def neighbors(
+    image: UInt8[np.ndarray, "28 28"],
+    nearest: LabeledImages,
+    distances: Float32[np.ndarray, " k"],
+) -> Figure:
+    """Draws a digit and the training digits that the network finds most alike."""
+    count = len(nearest.y)
+    figure = Figure(figsize=(1.05 * (count + 1), 1.75), layout="constrained")
+    axes = figure.subplots(1, count + 1)
+    axes[0].imshow(image, cmap="gray_r", vmin=0, vmax=255)
+    axes[0].set_title("this digit", fontsize=8, fontweight="bold")
+    for ax, other, label, away in zip(axes[1:], nearest.x, nearest.y, distances, strict=True):
+        ax.imshow(other, cmap="gray_r", vmin=0, vmax=255)
+        ax.set_title(f"a {label}\n{away:.3f} away", fontsize=8)
+    for ax in axes:
+        ax.set_xticks([])
+        ax.set_yticks([])
+    return figure

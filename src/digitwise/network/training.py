@@ -474,6 +474,7 @@ def _leave_bundle(
 ) -> Bundle:
     """Writes the bundle, all of it or nothing."""
     from digitwise.network.exporting import export_int8, export_onnx, float32_copy
+    from digitwise.network.layers import describe_layers
 
     assert data.train is not None
     assert data.test is not None
@@ -483,6 +484,7 @@ def _leave_bundle(
         examples = LabeledImages(*(part[:_AGREEMENT_IMAGES] for part in data.train))
         x = normalize(add_channel(examples.x))
         export_onnx(final, folder / ONNX_FILE, x)
+        layers = describe_layers(final, folder / ONNX_FILE, x[:2])
         if settings.recipe.tells_non_digits:  # it is to read pictures, which wants speed
             random = np.random.default_rng([settings.seed, 1])
             distorted, _ = augment(*examples, len(data.classes), random)
@@ -500,6 +502,7 @@ def _leave_bundle(
                 "name": settings.architecture,
                 "parameters": final.count_params(),
                 "outputs": final.output_shape[-1],
+                "layers": layers,
             },
             "settings": settings.to_dict(),
             "dataset": {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, UInt8
 
 from digitwise.data.normalization import fit_to_mnist
 from digitwise.reading.recognizer import Recognizer
@@ -43,12 +43,14 @@ class Glyph:
 
     Attributes:
         piece: the ink.
+        image: the same as the network saw it.
         digit: the most probable, 0 to 9.
         confidence: how probable it is.
         non_digit: how probable it is that this is none.
     """
 
     piece: Piece
+    image: UInt8[np.ndarray, "28 28"]
     digit: int
     confidence: float
     non_digit: float
@@ -63,11 +65,12 @@ def recognize(recognizer: Recognizer, pieces: Sequence[Piece]) -> list[Glyph]:
     """Recognizes each piece as it stands."""
     if not pieces:
         return []
-    found = recognizer.classify(np.stack([fit_to_mnist(piece.ink) for piece in pieces]))
+    images = np.stack([fit_to_mnist(piece.ink) for piece in pieces])
+    found = recognizer.classify(images)
     return [
-        Glyph(piece, int(digit), float(confidence), float(non_digit))
-        for piece, digit, confidence, non_digit in zip(
-            pieces, found.classes, found.confidence, found.non_digit, strict=True
+        Glyph(piece, image, int(digit), float(confidence), float(non_digit))
+        for piece, image, digit, confidence, non_digit in zip(
+            pieces, images, found.classes, found.confidence, found.non_digit, strict=True
         )
     ]
 

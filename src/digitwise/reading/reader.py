@@ -46,11 +46,13 @@ class Digit:
         digit: 0 to 9.
         confidence: the calibrated probability that it is this digit.
         box: x, y, width, height in the picture's pixels, after EXIF orientation.
+        image: (28, 28) uint8, ink bright: what the network saw.
     """
 
     digit: int
     confidence: float
     box: Box
+    image: UInt8[np.ndarray, "28 28"] = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -232,7 +234,7 @@ class Reader:
         lines = tuple(
             Line(
                 _text(row),
-                tuple(Digit(g.digit, g.confidence, place.box(g.piece)) for g in row),
+                tuple(Digit(g.digit, g.confidence, place.box(g.piece), g.image) for g in row),
             )
             for row in rows
         )

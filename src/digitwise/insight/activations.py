@@ -1,0 +1,117 @@
+"""Every layer's output for one picture, from a bundle, without Keras."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+
+from digitwise.bundle import LAYERS_FILE, ONNX_FILE, OUTPUTS_FILE, Bundle, open_session
+from digitwise.errors import DigitwiseError
+
+
+@dataclass(frozen=True)
+class LayerOutput:
+    """What a layer makes of a picture.
+
+    Attributes:
+        name: the Keras layer's.
+        kind: what it does: "relu", "MaxPooling2D", "Dense", "softmax", …
+        kernel: height and width of what a cell sees of the layer before, where there is such.
+        strides: how far apart cells look, likewise.
+        values: (height, width, channels), or (units,) after flattening.
+    """
+
+    name: str
+    kind: str
+    kernel: tuple[int, int] | None
+    strides: tuple[int, int] | None
+    values: Float32[np.ndarray, "..."]
+
+    @property
+    def is_map(self) -> bool:
+        """Whether it has places, not numbers alone."""
+        return self.values.ndim == 3
+
+
+class Explainer:
+    """A bundle's network, opened so that every layer's output comes out.
+
+    Args:
+        bundle: left by `train`.
+
+    Raises:
+        DigitwiseError: the bundle lacks what explaining needs.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self._layers = bundle.record["architecture"].get("layers")
+        outputs, weights = bundle.path / OUTPUTS_FILE, bundle.path / LAYERS_FILE
+        if not self._layers or not outputs.is_file() or not weights.is_file():
+            raise DigitwiseError(
+                f"{bundle.path}: lacks what explaining needs: train the bundle anew"
+            )
+        self._session = open_session(bundle.path / ONNX_FILE, outputs)
+        self._input = self._session.get_inputs()[0].name
+        self._weights = _open_weights(weights)
+
+    def outputs(self, image: UInt8[np.ndarray, "28 28"]) -> list[LayerOutput]:
+        """Runs one image through the network.
+
+        Args:
+            image: as the network sees it, ink bright.
+
+        Returns:
+            The outputs of all activations, poolings and dense layers, first to last.
+        """
+        tensors = [layer["tensor"] for layer in self._layers]
+        found = self._session.run(tensors, {self._input: scaled(image[np.newaxis])})
+        return [
+            LayerOutput(
+                layer["name"],
+                layer["kind"],
+                tuple(layer["kernel"]) if layer["kernel"] else None,
+                tuple(layer["strides"]) if layer["strides"] else None,
+                np.moveaxis(values[0], 0, -1) if layer["channels_first"] else values[0],
+            )
+            for layer, values in zip(self._layers, found, strict=True)
+        ]
+
+    def embed(self, images: UInt8[np.ndarray, "n 28 28"]) -> Float32[np.ndarray, "n features"]:
+        """Gives what the network knows of each image before it decides: the last layer's input."""
+        decision = next(
+            number
+            for number in reversed(range(len(self._layers)))
+            if self._layers[number]["kind"] == "Dense"
+        )
+        tensor = self._layers[max(0, decision - 1)]["tensor"]
+        found = [
+            self._session.run([tensor], {self._input: scaled(images[start : start + 512])})[0]
+            for start in range(0, len(images), 512)
+        ]
+        return np.concatenate(found).reshape(len(images), -1)
+
+    @property
+    def first_kernels(self) -> Float32[np.ndarray, "kh kw channels filters"] | None:
+        """The first convolution's kernels, None where there is no convolution."""
+        return self._weights.get("first_kernels")
+
+    @property
+    def evidence_weights(self) -> Float32[np.ndarray, "h w channels outputs"] | None:
+        """What each place of the last feature maps adds to each output; None: not that simple."""
+        return self._weights.get("evidence")
+
+
+def scaled(images: UInt8[np.ndarray, "n h w"]) -> Float32[np.ndarray, "n h w 1"]:
+    """Brings images to what a network takes: float32 in [0, 1], with a channel."""
+    return np.multiply(images[..., np.newaxis], np.float32(1 / 255), dtype=np.float32)
+
+
+def _open_weights(path: Path) -> dict[str, Float[np.ndarray, "..."]]:
+    """Reads the weights that explaining needs."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except Exception as error:  # zipfile, zlib, NumPy: whatever a damaged file sets off
+        raise DigitwiseError(f"{path}: damaged: train the bundle anew") from error

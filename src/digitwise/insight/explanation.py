@@ -1,0 +1,295 @@
+"""Why each digit of a picture was read as it was: numbers, pictures, and a page of them."""
+
+import html
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from digitwise.bundle import Bundle, open_bundle
+from digitwise.data.formats import LabeledImages
+from digitwise.insight.activations import Explainer, LayerOutput, scaled
+from digitwise.insight.attribution import class_activation, integrated_gradients, occlusion
+from digitwise.reading.images import Source
+from digitwise.reading.reader import Digit, Reader, Reading
+from digitwise.storage import write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NEIGHBORS = 8
+
+
+@dataclass(frozen=True)
+class DigitExplanation:
+    """What led to one digit.
+
+    Attributes:
+        digit: as it was read.
+        crop: (h, w, 3) uint8, its box in the picture.
+        probabilities: calibrated, of each class and, where the network tells it, of no digit.
+        layers: the output of every activation, pooling and dense layer.
+        class_activation: evidence for the digit over its ink, where the network's end is linear.
+        occlusion: how much less probable the digit becomes where a square hides a part.
+        gradients: integrated gradients, where they were asked for.
+        neighbors: the training digits that the network finds most alike, nearest first.
+        distances: of these, in the space of the last layer's input, 0 alike to 2 opposite.
+    """
+
+    digit: Digit
+    crop: UInt8[np.ndarray, "h w 3"]
+    probabilities: Float32[np.ndarray, " outputs"]
+    layers: list[LayerOutput]
+    class_activation: Float32[np.ndarray, "28 28"] | None
+    occlusion: Float32[np.ndarray, "28 28"]
+    gradients: Float32[np.ndarray, "28 28"] | None
+    neighbors: LabeledImages | None
+    distances: Float32[np.ndarray, " k"] | None
+
+    def to_dict(self, classes: tuple[str, ...]) -> dict[str, Any]:
+        """Returns the numbers as plain data."""
+        names = [*classes, "no digit"]
+        document: dict[str, Any] = {
+            "digit": self.digit.digit,
+            "confidence": round(self.digit.confidence, 4),
+            "box": list(self.digit.box),
+            "probabilities": {
+                names[number]: round(float(value), 4)
+                for number, value in enumerate(self.probabilities)
+            },
+            "layers": [
+                {
+                    "name": layer.name,
+                    "kind": layer.kind,
+                    "kernel": None if layer.kernel is None else list(layer.kernel),
+                    "strides": None if layer.strides is None else list(layer.strides),
+                    "shape": list(layer.values.shape),
+                }
+                for layer in self.layers
+            ],
+        }
+        if self.neighbors is not None and self.distances is not None:
+            document["neighbors"] = [
+                {"digit": int(label), "distance": round(float(distance), 4)}
+                for label, distance in zip(self.neighbors.y, self.distances, strict=True)
+            ]
+        return document
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a picture was read as it was.
+
+    Attributes:
+        reading: what was read.
+        bundle: with which network.
+        digits: a part for each digit, in reading order.
+    """
+
+    reading: Reading
+    bundle: Bundle
+    digits: list[DigitExplanation]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the numbers as plain data."""
+        return {
+            "path": self.reading.path,
+            "bundle": str(self.bundle.path),
+            "text": self.reading.text,
+            "digits": [digit.to_dict(self.bundle.classes) for digit in self.digits],
+        }
+
+    def save(self, folder: Path) -> list[Path]:
+        """Draws everything into a folder: a PNG a figure, and a page, `index.html`, with all.
+
+        Returns:
+            The files written, the page first.
+
+        Raises:
+            DigitwiseError: matplotlib is missing.
+            MachineError: the disk is full or permission is missing.
+        """
+        from digitwise.insight import figures
+
+        self.reading.save(folder / "picture.png")
+        sections, files = [], [folder / "picture.png"]
+        for number, part in enumerate(self.digits, 1):
+            prefix = f"{number:02}-digit-{part.digit.digit}"
+            shown = []
+            for name, (caption, figure) in _figures(part, self.bundle.classes).items():
+                files.append(figures.save(figure, folder / f"{prefix}-{name}.png"))
+                shown.append((files[-1].name, caption))
+            sections.append((f"Digit {number}: read as {part.digit.digit}", shown))
+        page = folder / "index.html"
+        write_text(page, _page(self, sections))
+        return [page, *files]
+
+
+def explain(
+    source: Source,
+    bundle: Bundle | str | Path = "pretrained",
+    *,
+    neighbors: LabeledImages | None = None,
+    gradients: bool = False,
+) -> Explanation:
+    """Reads a picture and tells of each digit how the network came to it.
+
+    Args:
+        source: a path, bytes, an open file, a Pillow image or an array.
+        bundle: what to read with.
+        neighbors: training digits, among which the most alike are looked for.
+        gradients: whether to compute integrated gradients, which needs Keras.
+
+    Raises:
+        DigitwiseError: the picture cannot be read, or the bundle lacks what explaining needs.
+    """
+    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    explainer = Explainer(opened)
+    reading = Reader(opened).read(source)
+    digits = [digit for line in reading.lines for digit in line.digits]
+    known = None if neighbors is None else _unit(explainer.embed(neighbors.x))
+    return Explanation(
+        reading,
+        opened,
+        [
+            _explain_digit(explainer, reading, digit, neighbors, known, gradients)
+            for digit in digits
+        ],
+    )
+
+
+def _explain_digit(
+    explainer: Explainer,
+    reading: Reading,
+    digit: Digit,
+    neighbors: LabeledImages | None,
+    known: Float32[np.ndarray, "n features"] | None,
+    gradients: bool,
+) -> DigitExplanation:
+    """Tells how the network came to one digit."""
+    image, label = digit.image, digit.digit
+    outputs = explainer.outputs(image)
+    nearest, distances = None, None
+    if neighbors is not None and known is not None:
+        away = 1 - known @ _unit(explainer.embed(image[np.newaxis]))[0]
+        order = np.argsort(away, kind="stable")[:NEIGHBORS]
+        nearest = LabeledImages(neighbors.x[order], neighbors.y[order])
+        distances = away[order]
+    return DigitExplanation(
+        digit,
+        _crop(reading, digit),
+        explainer.bundle.outputs(scaled(image[np.newaxis]))[0],
+        outputs,
+        class_activation(explainer, image, outputs, label),
+        occlusion(explainer, image, label),
+        integrated_gradients(explainer, image, label) if gradients else None,
+        nearest,
+        distances,
+    )
+
+
+def _unit(vectors: Float32[np.ndarray, "n features"]) -> Float32[np.ndarray, "n features"]:
+    """Brings vectors to length 1."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def _crop(reading: Reading, digit: Digit) -> UInt8[np.ndarray, "h w 3"]:
+    """Cuts a digit's box, with some margin, out of the picture."""
+    assert reading.pixels is not None
+    scale = reading.pixels.shape[1] / reading.width
+    x, y, width, height = (value * scale for value in digit.box)
+    margin = 0.15 * max(width, height)
+    left, top = max(0, round(x - margin)), max(0, round(y - margin))
+    right, bottom = round(x + width + margin), round(y + height + margin)
+    return np.ascontiguousarray(
+        reading.pixels[top : max(bottom, top + 1), left : max(right, left + 1)]
+    )
+
+
+def _figures(part: DigitExplanation, classes: tuple[str, ...]) -> dict[str, tuple[str, "Figure"]]:
+    """Draws the figures of one digit, with a sentence to each, by file name."""
+    from digitwise.insight import figures
+
+    image = part.digit.image
+    drawn: dict[str, tuple[str, Figure]] = {
+        "input": (
+            "The crop, and the 28×28 pixels that the network saw.",
+            figures.crop_and_input(part.crop, image),
+        ),
+        "probabilities": (
+            "How probable each class is.",
+            figures.probabilities(part.probabilities, classes, part.digit.digit),
+        ),
+    }
+    evidence: list[tuple[str, str, Callable[[], Any]]] = [
+        (
+            "class-activation",
+            "Where the last feature maps speak for the digit, and against it.",
+            lambda: part.class_activation,
+        ),
+        (
+            "occlusion",
+            "How much less probable the digit becomes where a square hides a part.",
+            lambda: part.occlusion,
+        ),
+        (
+            "gradients",
+            "What each pixel adds to the digit's log-probability.",
+            lambda: part.gradients,
+        ),
+    ]
+    for name, caption, values in evidence:
+        if (found := values()) is not None:
+            title = name.replace("-", " ").capitalize()
+            drawn[name] = (caption, figures.evidence(image, found, title))
+    for number, layer in enumerate(part.layers, 1):
+        if layer.is_map:
+            drawn[f"layer-{number:02}-{layer.name}"] = (
+                f"Layer {layer.name}: {layer.values.shape[-1]} maps.",
+                figures.feature_maps(layer),
+            )
+    if part.neighbors is not None and part.distances is not None:
+        drawn["neighbors"] = (
+            "The training digits that the network finds most alike.",
+            figures.neighbors(image, part.neighbors, part.distances),
+        )
+    return drawn
+
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem;
+  color: #1b1f27; background: #fff; }
+figure { margin: 0; } figcaption { color: #4b5563; font-size: .9rem; }
+img { max-width: 100%; height: auto; }
+.digit { display: grid; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); gap: 1.5rem; }
+h2 { border-top: 1px solid #d1d5db; padding-top: 1rem; }
+@media print { body { margin: 0; } figure { break-inside: avoid; } }
+"""
+
+
+def _page(explanation: Explanation, sections: list[tuple[str, list[tuple[str, str]]]]) -> str:
+    """Puts the figures together on one page."""
+    read = html.escape(explanation.reading.text or "no digits").replace("\n", "<br>")
+    name = html.escape(
+        Path(explanation.reading.path).name if explanation.reading.path else "picture"
+    )
+    parts = [
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Why {name} reads so</title>',
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>',
+        f"<h1>Why {name} reads so</h1><p>Read as <strong>{read}</strong> by the network "
+        f"“{html.escape(explanation.bundle.architecture)}”.</p>",
+        '<p><img src="picture.png" alt="The picture with a box around each digit"></p>',
+    ]
+    for title, shown in sections:
+        parts.append(f'<h2>{title}</h2><div class="digit">')
+        for file, caption in shown:
+            caption = html.escape(caption)
+            parts.append(
+                f'<figure><img src="{file}" alt="{caption}" loading="lazy">'
+                f"<figcaption>{caption}</figcaption></figure>"
+            )
+        parts.append("</div>")
+    return "\n".join(parts) + "</html>\n"
