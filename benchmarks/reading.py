@@ -31,13 +31,13 @@ import results
 from PIL import Image
 from sklearn.datasets import load_digits
 
-import digitwise as dw
 from digitwise.data.loading import load_dataset
 from digitwise.data.normalization import fit_to_mnist
 from digitwise.network.evaluation import expected_calibration_error
 from digitwise.reading.reader import Reader
 
 STARTS = 7
+TURNS = 3
 RETAKES = 12  # of each photograph
 
 
@@ -211,49 +211,78 @@ def hundred_digits(width: int, height: int) -> np.ndarray:
     return page
 
 
-def speed(reader: Reader, fast: Reader) -> dict[str, float]:
-    """Times the recognizer beside other ways to run the same network, in turn, and a page."""
+def speed(reader: Reader, fast: Path) -> dict[str, float]:
+    """Times a page, and the recognizer beside other ways to run the same network, in turn.
+
+    Each way has a process of its own, since the threads of one would take time from another.
+    """
     x = load_dataset("mnist", allow_sample=False).test
     assert x is not None
-    crops = x.x[:4096]
     page = hundred_digits(1240, 1754)
     figures = {"hundred_digits_milliseconds": 1000 * _median_time(lambda: reader.read(page))}
     found = reader.read(page).text.replace(" ", "").replace("\n", "")
     figures["hundred_digits_edits"] = sum(pages.compare("".join(map(str, x.y[:100])), found))
-    ways: dict[str, Any] = {"digitwise": reader.classify, "fast": fast.classify}
-    ways |= _peers(reader.bundle.path)
-    for classify in ways.values():
-        classify(crops[:256])
-    many: dict[str, list[float]] = {name: [] for name in ways}
-    one: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(STARTS):
-        for name, classify in ways.items():
-            count = 1024 if name == "model(x)" else len(crops)
-            many[name].append(count / _time(lambda call=classify, n=count: call(crops[:n])))
-            calls = 5 if name.startswith("model") else 100
-            seconds = _time(lambda call=classify, n=calls: [call(crops[:1]) for _ in range(n)])
-            one[name].append(1000 * seconds / calls)
-    for name in ways:
-        figures[f"{name}: digits a second"] = statistics.median(many[name])
-        figures[f"{name}: one digit, milliseconds"] = statistics.median(one[name])
+    runs: dict[str, list[list[float]]] = {}
+    for _ in range(TURNS):
+        for way in WAYS:
+            if way == "OpenVINO" and not importlib.util.find_spec("openvino"):
+                continue
+            bundle = fast if way == "fast" else reader.bundle.path
+            command = [sys.executable, __file__, "--way", way, "--bundle", str(bundle)]
+            done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+            runs.setdefault(way, []).append(json.loads(done.stdout.splitlines()[-1]))
+    for way, measured in runs.items():
+        many, one = zip(*measured, strict=True)
+        figures[f"{way}: digits a second"] = statistics.median(many)
+        figures[f"{way}: one digit, milliseconds"] = statistics.median(one)
     return figures
 
 
-def _peers(bundle: Path) -> dict[str, Any]:
-    """Opens the same network in Keras, and in OpenVINO where it is installed."""
-    from digitwise.network.backend import keras
+def time_way(way: str, bundle: Path) -> list[float]:
+    """Times one way to run a network: crops a second, and milliseconds for one."""
+    x = load_dataset("mnist", allow_sample=False).test
+    assert x is not None
+    classify = WAYS[way](bundle)
+    crops = x.x[: 1024 if way == "model(x)" else 4096]
+    calls = 5 if way.startswith("model") else 100
+    for _ in range(3):
+        classify(crops[:1])
+    many = _median_time(lambda: classify(crops))
+    one = _median_time(lambda: [classify(crops[:1]) for _ in range(calls)])
+    return [len(crops) / many, 1000 * one / calls]
 
-    model = keras.saving.load_model(bundle / "model.keras", compile=False)
-    ways: dict[str, Any] = {
-        "model.predict": lambda x: model.predict(_scaled(x), batch_size=512, verbose=0),
-        "model(x)": lambda x: np.asarray(model(_scaled(x), training=False)),
-    }
-    if importlib.util.find_spec("openvino"):
-        import openvino
 
-        compiled = openvino.Core().compile_model(bundle / "model.onnx", "CPU")
-        ways["OpenVINO"] = lambda x: compiled(_scaled(x))[0]
-    return ways
+def _keras_model(bundle: Path) -> Any:
+    """Opens a bundle's network in Keras."""
+    from digitwise.network.backend import open_model
+
+    return open_model(bundle / "model.keras")
+
+
+def _predict(bundle: Path) -> Callable[[np.ndarray], Any]:
+    model = _keras_model(bundle)
+    return lambda x: model.predict(_scaled(x), batch_size=512, verbose=0)
+
+
+def _call(bundle: Path) -> Callable[[np.ndarray], Any]:
+    model = _keras_model(bundle)
+    return lambda x: np.asarray(model(_scaled(x), training=False))
+
+
+def _openvino(bundle: Path) -> Callable[[np.ndarray], Any]:
+    import openvino
+
+    compiled = openvino.Core().compile_model(bundle / "model.onnx", "CPU")
+    return lambda x: compiled(_scaled(x))[0]
+
+
+WAYS: dict[str, Callable[[Path], Callable[[np.ndarray], Any]]] = {
+    "digitwise": lambda bundle: Reader(bundle).classify,
+    "fast": lambda bundle: Reader(bundle).classify,
+    "OpenVINO": _openvino,
+    "model.predict": _predict,
+    "model(x)": _call,
+}
 
 
 def _scaled(x: np.ndarray) -> np.ndarray:
@@ -264,6 +293,14 @@ def _time(call: Callable[[], object]) -> float:
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
+
+
+def _train_fast(folder: Path) -> Path:
+    """Trains `fast` for an epoch, in a process that leaves nothing behind in this one."""
+    options = f"train --model fast --epochs 1 --output {folder}/fast --json"
+    command = [sys.executable, "-m", "digitwise", *options.split()]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    return Path(json.loads(done.stdout)["bundle"])
 
 
 def _median_time(call: Callable[[], object]) -> float:
@@ -294,7 +331,11 @@ def main() -> None:
     parser.add_argument("--fast", help="a bundle of 'fast'; left out, one is trained for it")
     parser.add_argument("--photos", type=Path, default=data / "photos")
     parser.add_argument("--usps", type=Path, default=data / "usps" / "zip.test.gz")
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.way:
+        print(json.dumps(time_way(arguments.way, Path(arguments.bundle[0]))))
+        return
     reader = Reader(arguments.bundle[0])
     figures: dict[str, Any] = {
         "photographs": photographs(reader, arguments.photos),
@@ -303,10 +344,10 @@ def main() -> None:
     if len(arguments.bundle) > 1:
         figures["seeds"] = over_seeds(arguments.bundle, arguments.usps)
     with tempfile.TemporaryDirectory() as folder:
-        fast = arguments.fast or dw.train("fast", epochs=1, output=Path(folder) / "fast")
+        fast = Path(arguments.fast or _train_fast(Path(folder)))
         figures["speed"] = {
             **starting(arguments.photos / "webcam-slope.png"),
-            **speed(reader, Reader(fast)),
+            **speed(reader, fast),
         }
     print(json.dumps(figures, indent=2))
     settings = {"seeds": len(arguments.bundle), "starts": STARTS}
