@@ -45,9 +45,9 @@ def describe_layers(
     import onnx
 
     shown = [layer for layer in model.layers if _is_shown(layer)]
-    expected = keras.Model(model.inputs, [layer.output for layer in shown]).predict(
-        images, verbose=0
-    )
+    expected = [
+        keras.Model(model.inputs, layer.output).predict(images, verbose=0) for layer in shown
+    ]
     network = onnx.load(str(onnx_file))
     own = {output.name for output in network.graph.output}
     names = [name for node in network.graph.node for name in node.output if name]
