@@ -135,7 +135,7 @@ def _weights(model: "keras.Sequential") -> dict[str, np.ndarray]:
     if isinstance(head[-1], keras.layers.Activation):
         head = head[:-1]
     dense = head.pop()
-    if not isinstance(dense, keras.layers.Dense):
+    if not head or not isinstance(dense, keras.layers.Dense):
         return arrays
     kernel = np.asarray(dense.kernel, np.float32)
     if isinstance(head[-1], keras.layers.GlobalAveragePooling2D):
