@@ -45,9 +45,8 @@ def describe_layers(
     import onnx
 
     shown = [layer for layer in model.layers if _is_shown(layer)]
-    expected = [
-        keras.Model(model.inputs, layer.output).predict(images, verbose=0) for layer in shown
-    ]
+    outputs = {layer.name: layer.output for layer in shown}  # by name: one alone is no list
+    expected = keras.Model(model.inputs, outputs).predict(images, verbose=0)
     network = onnx.load(str(onnx_file))
     own = {output.name for output in network.graph.output}
     names = [name for node in network.graph.node for name in node.output if name]
@@ -57,7 +56,8 @@ def describe_layers(
         zip(names, session.run(names, {session.get_inputs()[0].name: images}), strict=True)
     )
     described = []
-    for layer, values in zip(shown, expected, strict=True):
+    for layer in shown:
+        values = expected[layer.name]
         tensor, channels_first = _find(values, found)
         if tensor is None:
             continue
