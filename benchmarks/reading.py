@@ -229,8 +229,8 @@ def speed(reader: Reader, fast: Path) -> dict[str, float]:
                 continue
             bundle = fast if way == "fast" else reader.bundle.path
             command = [sys.executable, __file__, "--way", way, "--bundle", str(bundle)]
-            done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
-            runs.setdefault(way, []).append(json.loads(done.stdout.splitlines()[-1]))
+            printed = results.output(command)
+            runs.setdefault(way, []).append(json.loads(printed.splitlines()[-1]))
     for way, measured in runs.items():
         many, one = zip(*measured, strict=True)
         figures[f"{way}: digits a second"] = statistics.median(many)
@@ -299,8 +299,7 @@ def _train_fast(folder: Path) -> Path:
     """Trains `fast` for an epoch, in a process that leaves nothing behind in this one."""
     options = f"train --model fast --epochs 1 --output {folder}/fast --json"
     command = [sys.executable, "-m", "digitwise", *options.split()]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
-    return Path(json.loads(done.stdout)["bundle"])
+    return Path(json.loads(results.output(command))["bundle"])
 
 
 def _median_time(call: Callable[[], object]) -> float:

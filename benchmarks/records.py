@@ -16,7 +16,6 @@ import os
 import resource
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,7 +32,7 @@ RUNS = HERE / "runs"
 DIGITWISE = [sys.executable, "-m", "digitwise"]
 WANTED = 0.99
 SEEDS, SLOW_SEEDS = 10, 3
-PEERS = {  # epochs until the mean has reached 99%, and one more; None as published
+PEERS = {  # epochs until the mean has reached 99%, and one more
     "train_mnist_fast": 1,
     "keras_example": 10,
     "pytorch_example": 6,
@@ -83,7 +82,7 @@ def train(name: str, seed: int, *options: str) -> Run:
     shutil.rmtree(folder, ignore_errors=True)
     command = ["train", *options, "--seed", str(seed), "--output", str(folder), "--json"]
     started = time.perf_counter()
-    trained = json.loads(_output([*DIGITWISE, *command]))
+    trained = json.loads(results.output([*DIGITWISE, *command]))
     return {
         "accuracy": trained["accuracy"],
         "seconds": trained["seconds"],
@@ -136,7 +135,7 @@ def _one_to_99(contender: str, seed: int) -> Run:
     name, _, best = contender.partition(" ")
     options = ["--seed", str(seed), "--epochs", str(PEERS[name]), *(["--best"] if best else [])]
     script = HERE / "peers" / f"{name}.py"
-    printed = _output([sys.executable, str(script), *options])
+    printed = results.output([sys.executable, str(script), *options])
     return dict(json.loads(printed.splitlines()[-1]))
 
 
@@ -332,7 +331,9 @@ def scaling(row: str, again: bool, quick: bool) -> None:
             folder = Path(name)
             images = _write_larger(folder / "data", int(contender.split()[0]))
             options = f"train --model fast --epochs 1 --data {folder}/data --output {folder}/run"
-            printed = _output([sys.executable, __file__, "--measured", *options.split(), "--json"])
+            printed = results.output(
+                [sys.executable, __file__, "--measured", *options.split(), "--json"]
+            )
             run = json.loads(printed.splitlines()[-1])
         return {**run, "images": images, "megabytes_of_data": images * 784 / 1e6}
 
@@ -387,12 +388,6 @@ def measured(arguments: list[str]) -> None:
     trained = json.loads(printed.getvalue())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
     print(json.dumps({"seconds": trained["seconds"], "megabytes": peak}))
-
-
-def _output(command: list[str]) -> str:
-    """Runs a process and returns what it printed."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return done.stdout
 
 
 ROWS: dict[str, Callable[[str, bool, bool], None]] = {

@@ -55,6 +55,12 @@ def digest(settings: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def output(command: list[str], environment: dict[str, str] | None = None) -> str:
+    """Runs a process and returns what it printed."""
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout
+
+
 def _commit() -> str:
     """Names the commit, with a plus where the tree differs from it."""
     here = Path(__file__).parent

@@ -40,7 +40,7 @@ def accuracy(row: str, model: str, epochs: int, again: bool) -> None:
         with tempfile.TemporaryDirectory() as folder:
             options = f"--model {model} --epochs {epochs} --seed {seed} --validation 0 --no-sample"
             output = ["--output", f"{folder}/run", "--json"]
-            trained = json.loads(_run([*DIGITWISE, "train", *options.split(), *output]))
+            trained = json.loads(results.output([*DIGITWISE, "train", *options.split(), *output]))
         runs.append({name: trained[name] for name in ("seed", "accuracy", "seconds", "precision")})
         print(row, runs[-1], flush=True)
     reached = [run["accuracy"] for run in runs]
@@ -61,7 +61,7 @@ def epoch_time(row: str, again: bool) -> None:
     runs: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
     for turn in range(ALTERNATIONS):
         for side in SIDES:
-            answer = _run([sys.executable, __file__, "--side", side])
+            answer = results.output([sys.executable, __file__, "--side", side])
             runs[side].append(json.loads(answer.splitlines()[-1]))
             print(row, turn, side, runs[side][-1], flush=True)
     plain = [run["epoch_seconds"] for run in runs["plain"]]
@@ -170,7 +170,7 @@ def bare_machine(row: str, again: bool) -> None:
             bare |= {"DIGITWISE_CACHE": f"{folder}/cache", "KERAS_HOME": f"{folder}/keras"}
             options = f"train --model fast --seed {seed} --output {folder}/run --json"
             started = time.perf_counter()
-            trained = json.loads(_run([*DIGITWISE, *options.split()], bare))
+            trained = json.loads(results.output([*DIGITWISE, *options.split()], bare))
             seconds = time.perf_counter() - started
         if not trained["sample"]:
             raise SystemExit(f"{row}: MNIST was found: this row wants a machine without network")
@@ -183,12 +183,6 @@ def bare_machine(row: str, again: bool) -> None:
         "median_whole_seconds": statistics.median(run["whole_seconds"] for run in runs),
     }
     results.write(row, settings, figures)
-
-
-def _run(command: list[str], environment: dict[str, str] | None = None) -> str:
-    """Runs a process and returns what it printed."""
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return done.stdout
 
 
 ROWS: dict[str, Callable[[bool], None]] = {

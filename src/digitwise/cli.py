@@ -214,8 +214,7 @@ def evaluate(
 
     opened = open_bundle(bundle)
     if output is not None:
-        if output.exists() and not output.is_dir():
-            raise DigitwiseError(f"--output {output} is a file: name a folder")
+        _check_folder(output)
         from digitwise.insight import figures  # refuses first where matplotlib is missing
     evaluation = evaluate_bundle(opened, dataset=dataset, path=data, allow_sample=sample)
     drawn = [] if output is None else figures.save_evaluation(evaluation, output)
@@ -345,8 +344,7 @@ def explain(
     from digitwise.insight.explanation import explain as explain_picture
 
     if output is not None:
-        if output.exists() and not output.is_dir():
-            raise DigitwiseError(f"--output {output} is a file: name a folder")
+        _check_folder(output)
         from digitwise.insight import figures  # noqa: F401  # refuses where matplotlib is missing
     known = None if neighbours is None else _training_digits(neighbours)
     explanation = explain_picture(image, bundle, neighbors=known, gradients=gradients)
@@ -473,6 +471,12 @@ def _set_verbose(verbose: bool) -> None:
     """Lets native log lines through; has to be known before Keras is imported."""
     if verbose:
         os.environ["DIGITWISE_VERBOSE"] = "1"
+
+
+def _check_folder(output: Path) -> None:
+    """Refuses a file where a folder is to be filled."""
+    if output.exists() and not output.is_dir():
+        raise DigitwiseError(f"--output {output} is a file: name a folder")
 
 
 def _training_digits(name: str) -> "LabeledImages":

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from digitwise.bundle import LAYERS_FILE, ONNX_FILE, OUTPUTS_FILE, Bundle, open_session
+from digitwise.data.preprocessing import add_channel, normalize
 from digitwise.errors import DigitwiseError
 
 
@@ -66,7 +67,7 @@ class Explainer:
             The outputs of all activations, poolings and dense layers, first to last.
         """
         tensors = [layer["tensor"] for layer in self._layers]
-        found = self._session.run(tensors, {self._input: scaled(image[np.newaxis])})
+        found = self._session.run(tensors, {self._input: normalize(add_channel(image[np.newaxis]))})
         return [
             LayerOutput(
                 layer["name"],
@@ -87,7 +88,9 @@ class Explainer:
         )
         tensor = self._layers[max(0, decision - 1)]["tensor"]
         found = [
-            self._session.run([tensor], {self._input: scaled(images[start : start + 512])})[0]
+            self._session.run(
+                [tensor], {self._input: normalize(add_channel(images[start : start + 512]))}
+            )[0]
             for start in range(0, len(images), 512)
         ]
         return np.concatenate(found).reshape(len(images), -1)
@@ -101,11 +104,6 @@ class Explainer:
     def evidence_weights(self) -> Float32[np.ndarray, "h w channels outputs"] | None:
         """What each place of the last feature maps adds to each output; None: not that simple."""
         return self._weights.get("evidence")
-
-
-def scaled(images: UInt8[np.ndarray, "n h w"]) -> Float32[np.ndarray, "n h w 1"]:
-    """Brings images to what a network takes: float32 in [0, 1], with a channel."""
-    return np.multiply(images[..., np.newaxis], np.float32(1 / 255), dtype=np.float32)
 
 
 def _open_weights(path: Path) -> dict[str, Float[np.ndarray, "..."]]:

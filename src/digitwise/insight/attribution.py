@@ -5,8 +5,9 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from digitwise.bundle import KERAS_FILE
+from digitwise.data.preprocessing import add_channel, normalize
 from digitwise.errors import DigitwiseError
-from digitwise.insight.activations import Explainer, LayerOutput, scaled
+from digitwise.insight.activations import Explainer, LayerOutput
 
 _PATCH = 7  # pixels of the square that hides a part of the picture
 _STRIDE = 2
@@ -68,7 +69,9 @@ def occlusion(
     for number, place in enumerate(places):
         hidden[(number, *place)] = 0
     changed = np.flatnonzero((hidden != image).any(axis=(1, 2)))
-    probabilities = explainer.bundle.outputs(scaled(hidden[[*changed, -1]]))[:, label]
+    probabilities = explainer.bundle.outputs(normalize(add_channel(hidden[[*changed, -1]])))[
+        :, label
+    ]
     said = np.log(np.maximum(probabilities, 1e-6))
     falls, counts = np.zeros(image.shape, np.float32), np.zeros(image.shape, np.float32)
     for place in places:
@@ -102,7 +105,7 @@ def integrated_gradients(
 
     model = open_model(explainer.bundle.path / KERAS_FILE)
     shares = (np.arange(_STEPS, dtype=np.float32) + 0.5) / _STEPS
-    whole = scaled(image[np.newaxis])
+    whole = normalize(add_channel(image[np.newaxis]))
     inputs = tf.constant(shares.reshape(-1, 1, 1, 1) * whole)
     with tf.GradientTape() as tape:
         tape.watch(inputs)

@@ -1,7 +1,6 @@
 """Why each digit of a picture was read as it was: numbers, pictures, and a page of them."""
 
 import html
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,8 @@ from jaxtyping import Float32, UInt8
 
 from digitwise.bundle import Bundle, open_bundle
 from digitwise.data.formats import LabeledImages
-from digitwise.insight.activations import Explainer, LayerOutput, scaled
+from digitwise.data.preprocessing import add_channel, normalize
+from digitwise.insight.activations import Explainer, LayerOutput
 from digitwise.insight.attribution import class_activation, integrated_gradients, occlusion
 from digitwise.reading.images import Source
 from digitwise.reading.reader import Digit, Reader, Reading
@@ -181,7 +181,7 @@ def _explain_digit(
     return DigitExplanation(
         digit,
         _crop(reading, digit),
-        explainer.bundle.outputs(scaled(image[np.newaxis]))[0],
+        explainer.bundle.outputs(normalize(add_channel(image[np.newaxis])))[0],
         outputs,
         class_activation(explainer, image, outputs, label),
         occlusion(explainer, image, label),
@@ -224,27 +224,27 @@ def _figures(part: DigitExplanation, classes: tuple[str, ...]) -> dict[str, tupl
             figures.probabilities(part.probabilities, classes, part.digit.digit),
         ),
     }
-    evidence: list[tuple[str, str, Callable[[], Any]]] = [
+    evidence = [
         (
             "class-activation",
             "Where the last feature maps speak for the digit, and against it.",
-            lambda: part.class_activation,
+            part.class_activation,
         ),
         (
             "occlusion",
             "How much less probable the digit becomes where a square hides a part.",
-            lambda: part.occlusion,
+            part.occlusion,
         ),
         (
             "gradients",
             "What each pixel adds to the digit's log-probability.",
-            lambda: part.gradients,
+            part.gradients,
         ),
     ]
     for name, caption, values in evidence:
-        if (found := values()) is not None:
+        if values is not None:
             title = name.replace("-", " ").capitalize()
-            drawn[name] = (caption, figures.evidence(image, found, title))
+            drawn[name] = (caption, figures.evidence(image, values, title))
     for number, layer in enumerate(part.layers, 1):
         if layer.is_map:
             drawn[f"layer-{number:02}-{layer.name}"] = (

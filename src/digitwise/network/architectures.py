@@ -105,16 +105,7 @@ def _reader(classes: int) -> Layers:
     return [
         *_normalized_convolution(32, 5, strides=2, padding="same"),
         *_normalized_convolution(48, 3, padding="same"),
-        *_normalized_convolution(64, 3, padding="same"),
-        layers.MaxPooling2D((2, 2)),
-        *_normalized_convolution(96, 3, padding="same"),
-        *_normalized_convolution(96, 3, padding="same"),
-        layers.AveragePooling2D((2, 2)),
-        *_normalized_convolution(128, 3, padding="same"),
-        layers.GlobalAveragePooling2D(),
-        layers.Dropout(0.2),
-        layers.Dense(classes),
-        layers.Activation("softmax"),
+        *_from_14_by_14(classes),
     ]
 
 
@@ -123,6 +114,13 @@ def _accurate(classes: int) -> Layers:
     return [
         *_normalized_convolution(32, 3, padding="same"),
         *_normalized_convolution(48, 3, strides=2, padding="same"),
+        *_from_14_by_14(classes),
+    ]
+
+
+def _from_14_by_14(classes: int) -> Layers:
+    """What follows the first two convolutions of `reader` and `accurate`."""
+    return [
         *_normalized_convolution(64, 3, padding="same"),
         layers.MaxPooling2D((2, 2)),
         *_normalized_convolution(96, 3, padding="same"),
