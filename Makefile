@@ -31,7 +31,7 @@ benchmark: $(VENV)/ready
 pins:
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --extra train --extra insight --extra openvino --extra pdf \
-		--group dev --output-file requirements/dev.txt
+		--group dev --group docs --output-file requirements/dev.txt
 
 clean:
 	rm -rf $(VENV) build dist

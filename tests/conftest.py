@@ -4,9 +4,11 @@ import contextlib
 import gzip
 import os
 import resource
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,6 +64,42 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     assert train is not None
     order = np.random.default_rng(0).permutation(len(train.y))
     return train.x[order], train.y[order]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """The system's Chromium, driven by Playwright."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    quiet = "--disable-background-networking --disable-component-update --disable-sync"
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--no-first-run", *quiet.split()]
+        opened = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A browser's page; what it complains of, or asks for beyond this machine, fails the test."""
+    faults: list[str] = []
+    with browser.new_context() as context:
+        opened = context.new_page()
+        opened.on("pageerror", lambda error: faults.append(str(error)))
+        opened.on(
+            "console",
+            lambda message: faults.append(message.text) if message.type == "error" else None,
+        )
+        near = ("file:", "data:", "blob:", "http://127.0.0.1:")
+        opened.on(
+            "request",
+            lambda asked: None if asked.url.startswith(near) else faults.append(asked.url),
+        )
+        yield opened
+    assert not faults
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
         MissingClassWarning,
         SampleDataWarning,
     )
+    from digitwise.insight.explanation import Explanation, explain
+    from digitwise.insight.report import report
     from digitwise.network.architectures import build_model
     from digitwise.network.evaluation import Evaluation, evaluate
     from digitwise.network.exporting import Export, export
@@ -36,6 +38,7 @@ _HOMES = {
     "Bundle": "bundle",
     "DigitwiseError": "errors",
     "Evaluation": "network.evaluation",
+    "Explanation": "insight.explanation",
     "Export": "network.exporting",
     "MachineError": "errors",
     "MissingClassWarning": "errors",
@@ -45,6 +48,7 @@ _HOMES = {
     "add_channel": "data.preprocessing",
     "build_model": "network.architectures",
     "evaluate": "network.evaluation",
+    "explain": "insight.explanation",
     "export": "network.exporting",
     "load_data": "data.loading",
     "mean_image": "data.preprocessing",
@@ -52,6 +56,7 @@ _HOMES = {
     "one_hot": "data.preprocessing",
     "open_bundle": "bundle",
     "preprocess": "data.preprocessing",
+    "report": "insight.report",
     "resume": "network.training",
     "split": "data.preprocessing",
     "train": "network.training",
@@ -61,6 +66,7 @@ __all__ = [
     "Bundle",
     "DigitwiseError",
     "Evaluation",
+    "Explanation",
     "Export",
     "MachineError",
     "MissingClassWarning",
@@ -71,6 +77,7 @@ __all__ = [
     "add_channel",
     "build_model",
     "evaluate",
+    "explain",
     "export",
     "load_data",
     "mean_image",
@@ -78,6 +85,7 @@ __all__ = [
     "one_hot",
     "open_bundle",
     "preprocess",
+    "report",
     "resume",
     "split",
     "train",

@@ -357,6 +357,30 @@ def explain(
         print(files[0])
 
 
+@app.command()
+def report(
+    bundle: Annotated[str, typer.Argument(help="A bundle, the run that left it, or 'pretrained'.")],
+    dataset: DatasetOption = None,
+    data: DataOption = None,
+    output: Annotated[
+        Path, typer.Option(help="The HTML file to write, which must not exist.")
+    ] = Path("report.html"),
+    sample: SampleOption = True,
+    json_output: JsonOption = False,
+) -> None:
+    """Write one HTML file about a bundle: how it learned, how well it reads, what it sees."""
+    from digitwise.bundle import open_bundle
+
+    opened = open_bundle(bundle)  # before matplotlib is imported
+    from digitwise.insight.report import report as write_report
+
+    file = write_report(opened, output, dataset=dataset, path=data, allow_sample=sample)
+    if json_output:
+        _print_json({"bundle": str(opened.path), "report": str(file)})
+    else:
+        print(file)
+
+
 @datasets_app.command("list")
 def list_datasets(json_output: JsonOption = False) -> None:
     """List the datasets known by name, and whether they are in the cache."""

@@ -11,6 +11,7 @@ from jaxtyping import Float32, UInt8
 from digitwise.bundle import Bundle, open_bundle
 from digitwise.data.formats import LabeledImages
 from digitwise.data.preprocessing import add_channel, normalize
+from digitwise.insight import pages
 from digitwise.insight.activations import Explainer, LayerOutput
 from digitwise.insight.attribution import class_activation, integrated_gradients, occlusion
 from digitwise.reading.images import Source
@@ -259,37 +260,17 @@ def _figures(part: DigitExplanation, classes: tuple[str, ...]) -> dict[str, tupl
     return drawn
 
 
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem;
-  color: #1b1f27; background: #fff; }
-figure { margin: 0; } figcaption { color: #4b5563; font-size: .9rem; }
-img { max-width: 100%; height: auto; }
-.digit { display: grid; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); gap: 1.5rem; }
-h2 { border-top: 1px solid #d1d5db; padding-top: 1rem; }
-@media print { body { margin: 0; } figure { break-inside: avoid; } }
-"""
-
-
 def _page(explanation: Explanation, sections: list[tuple[str, list[tuple[str, str]]]]) -> str:
     """Puts the figures together on one page."""
-    read = html.escape(explanation.reading.text or "no digits").replace("\n", "<br>")
-    name = html.escape(
-        Path(explanation.reading.path).name if explanation.reading.path else "picture"
-    )
+    reading = explanation.reading
+    read = html.escape(reading.text or "no digits").replace("\n", "<br>")
+    title = f"Why {Path(reading.path).name if reading.path else 'the picture'} reads so"
     parts = [
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Why {name} reads so</title>',
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>',
-        f"<h1>Why {name} reads so</h1><p>Read as <strong>{read}</strong> by the network "
+        f"<h1>{html.escape(title)}</h1><p>Read as <strong>{read}</strong> by the network "
         f"“{html.escape(explanation.bundle.architecture)}”.</p>",
         '<p><img src="picture.png" alt="The picture with a box around each digit"></p>',
     ]
-    for title, shown in sections:
-        parts.append(f'<h2>{title}</h2><div class="digit">')
-        for file, caption in shown:
-            caption = html.escape(caption)
-            parts.append(
-                f'<figure><img src="{file}" alt="{caption}" loading="lazy">'
-                f"<figcaption>{caption}</figcaption></figure>"
-            )
-        parts.append("</div>")
-    return "\n".join(parts) + "</html>\n"
+    for heading, shown in sections:
+        drawn = "\n".join(pages.figure(file, caption) for file, caption in shown)
+        parts.append(f'<h2>{heading}</h2><div class="figures">{drawn}</div>')
+    return pages.page(title, "\n".join(parts))

@@ -23,7 +23,7 @@ except ImportError as error:
 
 DARK, LIGHT, GROUND = "#1f3b73", "#e07b39", "#6b7280"
 _EVIDENCE = LinearSegmentedColormap.from_list("evidence", [DARK, "#ffffff", LIGHT])
-_DPI = 130
+DPI = 130
 _GRID_COLUMNS, _GRID_ROWS = 10, 5
 
 
@@ -145,7 +145,7 @@ def save(figure: Figure, path: Path) -> Path:
         MachineError: the disk is full or permission is missing.
     """
     with open_whole(path) as file:
-        figure.savefig(file, format="png", dpi=_DPI)
+        figure.savefig(file, format="png", dpi=DPI)
     return path
 
 
@@ -215,31 +215,88 @@ def evidence(
 
 def feature_maps(layer: LayerOutput) -> Figure:
     """Draws all maps of a layer as one tiled image; the brighter, the stronger."""
-    height, width, count = layer.values.shape
-    columns = math.ceil(math.sqrt(count * 1.6))
-    rows = math.ceil(count / columns)
-    tiled = np.full((rows * (height + 1) + 1, columns * (width + 1) + 1), np.nan, np.float32)
-    for number in range(count):
-        row, column = divmod(number, columns)
-        y, x = row * (height + 1) + 1, column * (width + 1) + 1
-        tiled[y : y + height, x : x + width] = layer.values[..., number]
-    wide, title, bar = 6.4, 0.35, 0.7  # inches
-    high = wide * tiled.shape[0] / tiled.shape[1]
-    figure = Figure(figsize=(wide + bar, high + title))
-    across, down = wide / (wide + bar), high / (high + title)
-    ax = figure.add_axes((0.0, 0.0, across, down))
-    shown = ax.imshow(tiled, cmap="magma", interpolation="nearest", aspect="auto")
-    ax.set_axis_off()
-    figure.colorbar(shown, cax=figure.add_axes((across + 0.01, 0.1 * down, 0.02, 0.8 * down)))
+    maps = np.moveaxis(layer.values, -1, 0)
+    columns = math.ceil(math.sqrt(len(maps) * 1.6))
+    return _tiles(maps, columns, f"{_told(layer)}: {_maps(layer)}")
+
+
+def maps_of_classes(
+    layers: Sequence[LayerOutput], classes: Sequence[str], most: int = 16
+) -> Figure:
+    """Draws what a layer makes of several pictures, a row a picture, a column a map.
+
+    Args:
+        layers: the same layer's output for each picture.
+        classes: what each picture shows.
+        most: how many maps are drawn, the first ones.
+    """
+    count = min(most, layers[0].values.shape[-1])
+    maps = np.concatenate([np.moveaxis(layer.values[..., :count], -1, 0) for layer in layers])
+    first = f", the first {count}" if count < layers[0].values.shape[-1] else ""
+    title = f"{_told(layers[0])}: {_maps(layers[0])}{first}"
+    return _tiles(maps, count, title, rows=classes)
+
+
+def first_kernels(kernels: Float32[np.ndarray, "kh kw channels filters"]) -> Figure:
+    """Draws the first convolution's kernels; orange weighs a pixel up, blue down."""
+    height, width, channels, filters = kernels.shape
+    flat = np.moveaxis(kernels, (2, 3), (1, 0)).reshape(filters * channels, height, width)
+    columns = math.ceil(math.sqrt(len(flat) * 2))
+    most = float(np.abs(flat).max())
+    title = f"{len(flat)} kernels of {height}×{width} pixels"
+    return _tiles(flat, columns, title, colors=_EVIDENCE, limits=(-most, most))
+
+
+def _told(layer: LayerOutput) -> str:
+    """Names a layer, with what its cells see."""
     window = f", kernel {layer.kernel[0]}×{layer.kernel[1]}" if layer.kernel else ""
     strides = f", strides {layer.strides[0]}" if layer.strides else ""
-    figure.text(
-        0.01,
-        1 - 0.12 / (high + title),
-        f"{layer.name} ({layer.kind}{window}{strides}): {count} maps of {height}×{width}",
-        va="top",
-        fontsize=10,
+    return f"{layer.name} ({layer.kind}{window}{strides})"
+
+
+def _maps(layer: LayerOutput) -> str:
+    """Tells how many maps a layer has, and how large they are."""
+    height, width, count = layer.values.shape
+    return f"{count} maps of {height}×{width}"
+
+
+def _tiles(
+    maps: Float32[np.ndarray, "n h w"],
+    columns: int,
+    title: str,
+    *,
+    rows: Sequence[str] = (),
+    colors: Any = "magma",
+    limits: tuple[float, float] | None = None,
+) -> Figure:
+    """Draws small pictures in rows, with one scale of color; `rows` names the rows."""
+    _, height, width = maps.shape
+    lines = math.ceil(len(maps) / columns)
+    tiled = np.full((lines * (height + 1) + 1, columns * (width + 1) + 1), np.nan, np.float32)
+    for number, values in enumerate(maps):
+        row, column = divmod(number, columns)
+        y, x = row * (height + 1) + 1, column * (width + 1) + 1
+        tiled[y : y + height, x : x + width] = values
+    wide, head, bar = 6.4, 0.35, 0.7  # inches
+    left = 0.15 + 0.085 * max((len(name) for name in rows), default=-1.5)
+    left = max(0.0, left)
+    high = wide * tiled.shape[0] / tiled.shape[1]
+    whole = left + wide + bar
+    figure = Figure(figsize=(whole, high + head))
+    down = high / (high + head)
+    ax = figure.add_axes((left / whole, 0.0, wide / whole, down))
+    low, top = limits or (None, None)
+    shown = ax.imshow(
+        tiled, cmap=colors, interpolation="nearest", aspect="auto", vmin=low, vmax=top
     )
+    ax.set_frame_on(False)
+    ax.set_xticks([])
+    middles = [row * (height + 1) + (height + 1) / 2 for row in range(len(rows))]
+    ax.set_yticks(middles, rows)
+    ax.tick_params(length=0)
+    scale = figure.add_axes(((left + wide) / whole + 0.01, 0.1 * down, 0.02, 0.8 * down))
+    figure.colorbar(shown, cax=scale)
+    figure.text(0.01, 1 - 0.12 / (high + head), title, va="top", fontsize=10)
     return figure
 
 

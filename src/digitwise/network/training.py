@@ -58,6 +58,7 @@ from digitwise.storage import folder_whole, write_json
 if TYPE_CHECKING:
     import keras
 
+    from digitwise.network.checkpoints import TrainingState
     from digitwise.network.fitting import Teacher
 
 MINIMUM_STEPS = 300
@@ -461,7 +462,7 @@ def _finish(
     except KeyboardInterrupt:
         say(f"stopped: digitwise train --resume {run.folder} goes on")
         raise
-    return _leave_bundle(run, settings, data, network, validation, state.seconds)
+    return _leave_bundle(run, settings, data, network, validation, state)
 
 
 def _leave_bundle(
@@ -470,7 +471,7 @@ def _leave_bundle(
     data: Dataset,
     network: "keras.Sequential",
     validation: LabeledImages,
-    seconds: float,
+    state: "TrainingState",
 ) -> Bundle:
     """Writes the bundle, all of it or nothing."""
     from digitwise.network.exporting import export_int8, export_onnx, float32_copy
@@ -519,7 +520,8 @@ def _leave_bundle(
             "calibration": {"temperature": 1.0, "fitted_on": None},
             "rejection": None,
             "validation": None,
-            "seconds": round(seconds, 3),
+            "seconds": round(state.seconds, 3),
+            "history": state.history,
             "packages": _packages(),
         }
         unfinished = Bundle(folder, record)
