@@ -1,6 +1,7 @@
 """The command line: parse, call, print. Rooms are entered only when a command needs them."""
 
 import importlib.util
+import itertools
 import json
 import os
 import sys
@@ -98,7 +99,7 @@ def _root(
 @app.command()
 def train(
     model: Annotated[
-        str | None, typer.Option(help="tutorial, lenet5, fast or reader.", show_default="tutorial")
+        str | None, typer.Option(help="tutorial, lenet5, fast, accurate, small or reader.", show_default="tutorial")
     ] = None,
     start: Annotated[
         str | None,
@@ -291,6 +292,7 @@ def read(
         raise DigitwiseError("--csv and --json: choose one")
     reader = Reader(bundle)
     documents: list[dict[str, Any]] = []
+    drawn: list[Path] = []
     for path in with_progress(_picture_files(images), "reading"):
         try:
             readings = reader.read_pages(path)
@@ -300,7 +302,8 @@ def read(
                 documents.append(reading.to_dict())
                 if output is not None:
                     page = f"-{reading.page}" if len(readings) > 1 else ""
-                    reading.save(output / f"{path.stem}{page}.png")
+                    drawn.append(_free_name(output / f"{path.stem}{page}.png", drawn))
+                    reading.save(drawn[-1])
         except MachineError:
             raise
         except DigitwiseError as error:
@@ -341,11 +344,15 @@ def explain(
     json_output: JsonOption = False,
 ) -> None:
     """Show how the network came to each digit of a picture."""
+    from digitwise.insight.explanation import PAGE_FILE
     from digitwise.insight.explanation import explain as explain_picture
 
     if output is not None:
         _check_folder(output)
         from digitwise.insight import figures  # noqa: F401  # refuses where matplotlib is missing
+
+        if (output / PAGE_FILE).exists():
+            raise DigitwiseError(f"--output {output} holds an explanation: name another folder")
     known = None if neighbours is None else _training_digits(neighbours)
     explanation = explain_picture(image, bundle, neighbors=known, gradients=gradients)
     files = [] if output is None else explanation.save(output)
@@ -386,6 +393,7 @@ def list_datasets(json_output: JsonOption = False) -> None:
     """List the datasets known by name, and whether they are in the cache."""
     from digitwise.data.catalog import CATALOG
     from digitwise.data.download import cache_folder, fetched
+    from digitwise.data.loading import in_data_folder
 
     rows: list[dict[str, Any]] = [
         {
@@ -396,6 +404,7 @@ def list_datasets(json_output: JsonOption = False) -> None:
             "homepage": entry.homepage,
             "digests_tried": entry.digests_tried,
             "cached": str(cache_folder() / entry.name) if fetched(entry) else None,
+            "in_data_folder": in_data_folder(entry),
         }
         for entry in CATALOG.values()
     ]
@@ -405,9 +414,11 @@ def list_datasets(json_output: JsonOption = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("name", "what it is", "licence", "fetched", box=None, pad_edge=False)
+    table = Table("name", "what it is", "licence", "at hand", box=None, pad_edge=False)
     for row in rows:
-        table.add_row(row["name"], row["title"], row["licence"], "yes" if row["cached"] else "no")
+        at_hand = "in DIGITWISE_DATA" if row["in_data_folder"] else "fetched"
+        missing = not row["in_data_folder"] and not row["cached"]
+        table.add_row(row["name"], row["title"], row["licence"], "no" if missing else at_hand)
     Console().print(table)
 
 
@@ -453,7 +464,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"digitwise: {_one_line(str(error))}")
         return error.exit_status
     except typer.BadParameter.__mro__[2] as error:  # the base of every usage error
-        message = _one_line(error.format_message())
+        message = _one_line(error.format_message()).replace("Value error, ", "")
         if message:  # empty where the help was asked for by giving nothing
             say(f"digitwise: {message} (see digitwise --help)")
         return DigitwiseError.exit_status
@@ -515,6 +526,8 @@ def _training_digits(name: str) -> "LabeledImages":
 
 def _print_explanation(explanation: "Explanation") -> None:
     """Prints of each digit what else it may be, and what was alike."""
+    if explanation.reading.notice:
+        say(f"{explanation.reading.path}: {explanation.reading.notice}")
     print(explanation.reading.text or "no digits")
     for number, part in enumerate(explanation.digits, 1):
         numbers = part.to_dict(explanation.bundle.classes)
@@ -522,6 +535,12 @@ def _print_explanation(explanation: "Explanation") -> None:
         words = ", ".join(f"{name} {value:.1%}" for name, value in likely if value >= 0.001)
         alike = "".join(str(other["digit"]) for other in numbers.get("neighbors", []))
         print(f"digit {number}: {words}{f'; most alike {alike}' if alike else ''}")
+
+
+def _free_name(path: Path, taken: Sequence[Path]) -> Path:
+    """Numbers a file's name where another picture of this call has it already."""
+    names = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    return next(name for name in itertools.chain([path], names) if name not in taken)
 
 
 def _print_json(document: dict[str, Any]) -> None:
@@ -559,6 +578,8 @@ def _print_readings(documents: Sequence[dict[str, Any]]) -> None:
             print(f"{document['path']}{page}:")
         for line in document["lines"]:
             print(line["text"])
+        if not document["lines"]:
+            say(f"{document['path']}{page}: no digits")
         besides = _count_others(document["others"])
         if besides:
             say(f"{document['path']}{page}: besides digits {besides}: --json tells where")
@@ -635,8 +656,9 @@ def _print_training(bundle: "Bundle", json_output: bool) -> None:
     )
     if record.get("fine_tuning"):
         for what, name in (("own_test", "on yours"), ("mnist_test", "on MNIST")):
-            before, after = record["fine_tuning"][what]
-            print(f"{name:9} {before:.2%} before, {after:.2%} now")
+            if record["fine_tuning"][what] is not None:
+                before, after = record["fine_tuning"][what]
+                print(f"{name:9} {before:.2%} before, {after:.2%} now")
     print(f"training  {record['seconds']:.1f} s")
     print(f"bundle    {bundle.path}")
 

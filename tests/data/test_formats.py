@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import digitwise
 from digitwise.data.formats import idx_bytes, read_idx, read_path
 from digitwise.errors import DigitwiseError
 from tests.conftest import write_idx, write_idx_folder
@@ -140,6 +141,27 @@ def test_other_sizes_become_28_by_28(tmp_path: Path, digits: Digits) -> None:
     read = read_path(tmp_path / "large.npz").train.x
     assert read.shape == (10, 28, 28)
     assert np.abs(read.astype(int) - x[:10]).mean() < 12
+
+
+@pytest.mark.parametrize("side", [28, 61])
+def test_crops_of_a_photograph_are_read_without_their_paper(
+    tmp_path: Path, digits: Digits, side: int
+) -> None:
+    x, y = digits
+    random = np.random.default_rng(0)
+    for number in range(100):
+        crop = np.pad(x[number], 2)[: 28 + 4 * (side > 28)]
+        ink = np.asarray(Image.fromarray(crop).resize((side, side)), float) / 255
+        shade = np.linspace(random.uniform(90, 140), random.uniform(150, 220), side)
+        paper = (shade if number % 2 else shade[:, np.newaxis]) + random.normal(0, 2, (side, side))
+        grey = np.clip(paper * (1 - 0.75 * ink), 0, 255).astype(np.uint8)
+        (tmp_path / str(y[number])).mkdir(exist_ok=True)
+        Image.fromarray(grey).save(tmp_path / str(y[number]) / f"{number}.png")
+    found = read_path(tmp_path).train
+    reader = digitwise.open_bundle("pretrained")
+    read_as = reader.predict(digitwise.normalize(digitwise.add_channel(found.x))).argmax(axis=1)
+    assert (read_as == found.y).mean() >= 0.98
+    assert np.median(found.x) == 0
 
 
 def test_transparent_pngs_are_read_as_on_white_paper(tmp_path: Path, digits: Digits) -> None:

@@ -288,6 +288,24 @@ def test_read_goes_on_after_a_bad_picture(
         assert drawn.size == (600, 200)
 
 
+def test_pictures_of_one_name_are_drawn_into_two_files(
+    digits: Digits, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("one", "two"):
+        Path(folder).mkdir()
+        _write_page(f"{folder}/a.png", digits)
+    assert main(["read", "one", "two", "--output", "out"]) == 0
+    assert sorted(file.name for file in Path("out").iterdir()) == ["a-2.png", "a.png"]
+
+
+def test_a_picture_without_digits_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("L", (200, 100), "white").save("blank.png")
+    assert main(["read", "blank.png"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == "blank.png: no digits\n"
+
+
 def test_read_prints_text_or_csv(digits: Digits, capsys: pytest.CaptureFixture[str]) -> None:
     truth = _write_page("a.png", digits)
     assert main(["read", "a.png"]) == 0

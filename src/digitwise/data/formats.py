@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Integer, Shaped, UInt8
 from PIL import Image, UnidentifiedImageError
 
-from digitwise.data.normalization import SIDE, fit_to_mnist, ink_bright
+from digitwise.data.normalization import SIDE, fit_to_mnist, ink_bright, lift_ink
 from digitwise.errors import DigitwiseError, machine_error
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -502,15 +502,15 @@ def _read_classes(folder: Path, classes: tuple[str, ...]) -> LabeledImages:
     images, labels = [], []
     for label, name in enumerate(classes):
         files = _image_files(folder / name) if (folder / name).is_dir() else []
-        images += [_standard_size(_read_image(file)) for file in files]
+        images += [_read_image(file) for file in files]
         labels += [label] * len(files)
     if not images:
         raise DigitwiseError(f"{folder}: holds no images")
     return _labeled(folder, np.stack(images), np.array(labels))
 
 
-def _read_image(path: Path) -> UInt8[np.ndarray, "h w"]:
-    """Decodes one character's image file to grey values with bright ink."""
+def _read_image(path: Path) -> UInt8[np.ndarray, "28 28"]:
+    """Decodes one character's image file, and brings it to 28×28 unless it is so already."""
     if path.stat().st_size == 0:
         raise DigitwiseError(f"{path}: the file is empty: delete it or save it anew")
     try:
@@ -521,7 +521,7 @@ def _read_image(path: Path) -> UInt8[np.ndarray, "h w"]:
                     raise DigitwiseError(
                         f"{path}: {image.width}×{image.height} pixels is too large"
                     )
-                return ink_bright(_to_grey(image))
+                grey = ink_bright(_to_grey(image))
     except UnidentifiedImageError as error:
         raise DigitwiseError(f"{path}: not an image that can be read") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -530,6 +530,8 @@ def _read_image(path: Path) -> UInt8[np.ndarray, "h w"]:
         raise
     except (OSError, SyntaxError, ValueError, zlib.error) as error:
         raise DigitwiseError(f"{path}: the image is cut short or damaged: {error}") from error
+    ink = lift_ink(grey)
+    return grey if ink is grey and grey.shape == (SIDE, SIDE) else fit_to_mnist(ink)
 
 
 def _to_grey(image: Image.Image) -> UInt8[np.ndarray, "h w"]:
@@ -566,8 +568,3 @@ def _fit_all(images: LabeledImages) -> LabeledImages:
     if images.x.shape[1:] == (SIDE, SIDE):
         return images
     return LabeledImages(np.stack([fit_to_mnist(image) for image in images.x]), images.y)
-
-
-def _standard_size(image: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "28 28"]:
-    """Leaves a 28×28 image as it is and normalizes every other."""
-    return image if image.shape == (SIDE, SIDE) else fit_to_mnist(image)

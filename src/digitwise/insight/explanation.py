@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NEIGHBORS = 8
+PAGE_FILE = "index.html"
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Explanation:
         }
 
     def save(self, folder: Path) -> list[Path]:
-        """Draws everything into a folder: a PNG a figure, and a page, `index.html`, with all.
+        """Draws everything into a folder: a PNG a figure, and a page, `index.html`, of all.
 
         Returns:
             The files written, the page first.
@@ -124,7 +125,7 @@ class Explanation:
                 files.append(figures.save(figure, folder / f"{prefix}-{name}.png"))
                 shown.append((files[-1].name, caption))
             sections.append((f"Digit {number}: read as {part.digit.digit}", shown))
-        page = folder / "index.html"
+        page = folder / PAGE_FILE
         write_text(page, _page(self, sections))
         return [page, *files]
 
@@ -228,17 +229,17 @@ def _figures(part: DigitExplanation, classes: tuple[str, ...]) -> dict[str, tupl
     evidence = [
         (
             "class-activation",
-            "Where the last feature maps speak for the digit, and against it.",
+            "Class activation: where the last feature maps speak for the digit, and against it.",
             part.class_activation,
         ),
         (
             "occlusion",
-            "How much less probable the digit becomes where a square hides a part.",
+            "Occlusion: how far the digit's log-probability falls where a square hides a part.",
             part.occlusion,
         ),
         (
             "gradients",
-            "What each pixel adds to the digit's log-probability.",
+            "Integrated gradients: what each pixel adds to the digit's log-probability.",
             part.gradients,
         ),
     ]
@@ -267,10 +268,11 @@ def _page(explanation: Explanation, sections: list[tuple[str, list[tuple[str, st
     title = f"Why {Path(reading.path).name if reading.path else 'the picture'} reads so"
     parts = [
         f"<h1>{html.escape(title)}</h1><p>Read as <strong>{read}</strong> by the network "
-        f"“{html.escape(explanation.bundle.architecture)}”.</p>",
+        f"“{html.escape(explanation.bundle.architecture)}”. Evidence is told in nats: one makes a "
+        "digit 2.7 times as probable. Each picture opens in full size.</p>",
         '<p><img src="picture.png" alt="The picture with a box around each digit"></p>',
     ]
     for heading, shown in sections:
-        drawn = "\n".join(pages.figure(file, caption) for file, caption in shown)
+        drawn = "\n".join(pages.figure(file, caption, opens=True) for file, caption in shown)
         parts.append(f'<h2>{heading}</h2><div class="figures">{drawn}</div>')
     return pages.page(title, "\n".join(parts))

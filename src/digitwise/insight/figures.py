@@ -60,10 +60,11 @@ def confusion_matrix(evaluation: Evaluation) -> Figure:
     figure = Figure(figsize=(size + 0.6, size), layout="constrained")
     ax = figure.subplots()
     mistakes = counts - np.diag(np.diag(counts))
-    ax.imshow(mistakes, cmap="Blues", vmin=0, vmax=max(1, int(mistakes.max())) * 1.3)
+    darkest = max(1.3 * float(mistakes.max()), 0.02 * evaluation.images / len(classes))
+    ax.imshow(mistakes, cmap="Blues", vmin=0, vmax=darkest)
     for row, column in np.ndindex(*counts.shape):
         if counts[row, column]:
-            heavy = mistakes[row, column] > mistakes.max() * 0.6
+            heavy = mistakes[row, column] > darkest * 0.5
             ax.text(
                 column,
                 row,
@@ -130,8 +131,9 @@ def worst_mistakes(evaluation: Evaluation) -> Figure:
         sure = evaluation.probabilities[index].max()
         ax.set_title(f"{is_class} → {read_as}\n{sure:.0%} sure", fontsize=8)
     wrong = evaluation.images - int(evaluation.confusion.trace())
+    which = "All" if wrong == len(shown) else f"The surest {len(shown)} of"
     figure.suptitle(
-        f"The surest of {wrong:,} mistakes: what it is → what it was read as"
+        f"{which} {wrong:,} mistakes: what it is → what it was read as"
         if wrong
         else "No mistake was made"
     )
@@ -172,6 +174,7 @@ def crop_and_input(crop: UInt8[np.ndarray, "h w 3"], image: UInt8[np.ndarray, "2
     right.imshow(image, cmap="gray", vmin=0, vmax=255)
     right.set_title("as the network saw it, 28×28", fontsize=10)
     for ax in (left, right):
+        ax.set_anchor("N")
         ax.set_xticks([])
         ax.set_yticks([])
     return figure

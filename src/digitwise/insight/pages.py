@@ -19,7 +19,7 @@ body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem
 h2 { border-top: 1px solid #d1d5db; padding-top: 1rem; margin-top: 2.5rem; }
 figure { margin: 0; } figcaption, .aside { color: #4b5563; font-size: .9rem; }
 img { max-width: 100%; height: auto; }
-.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr));
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(30rem, 100%), 1fr));
   gap: 1.5rem; }
 @media print { body { margin: 0; max-width: none; } figure, tr { break-inside: avoid; } }
 """
@@ -42,18 +42,19 @@ def page(title: str, body: str, style: str = "") -> str:
     )
 
 
-def figure(source: str, caption: str) -> str:
+def figure(source: str, caption: str, *, opens: bool = False) -> str:
     """Shows a picture with its caption.
 
     Args:
         source: a file's name, or a data address.
         caption: as text.
+        opens: whether a click opens the picture by itself.
     """
-    caption = html.escape(caption)
-    return (
-        f'<figure><img src="{html.escape(source)}" alt="{caption}">'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
+    source, caption = html.escape(source), html.escape(caption)
+    picture = f'<img src="{source}" alt="{caption}">'
+    if opens:
+        picture = f'<a href="{source}">{picture}</a>'
+    return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
 
 
 def picture_data(pixels: UInt8[np.ndarray, "h w"]) -> str:

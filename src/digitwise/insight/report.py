@@ -385,7 +385,6 @@ th, td { padding: .25rem .6rem; text-align: left; }
   gap: .8rem; list-style: none; padding: 0; }
 .mistakes li { display: grid; justify-items: center; text-align: center; break-inside: avoid; }
 .strip { display: flex; flex-wrap: wrap; gap: .3rem; }
-.figures { grid-template-columns: repeat(auto-fill, minmax(min(30rem, 100%), 1fr)); }
 #map { width: 100%; border: 1px solid #e5e7eb; }
 #map text { font: 9px system-ui, sans-serif; fill: #1f3b73; text-anchor: middle; }
 #map .w { fill: #c2410c; font-weight: 700; font-size: 15px; }

@@ -118,7 +118,9 @@ def export(
     if ending.startswith(".") and target.suffix != ending:
         raise DigitwiseError(f"--output {target}: what is written as {form} ends in {ending}")
     if target.exists():
-        raise DigitwiseError(f"--output {target} exists: name another")
+        raise DigitwiseError(f"{target} exists: name another --output")
+    if form == "openvino":
+        _import_openvino()  # refuses before the work where it is missing
     model = float32_copy(open_model(opened.path / KERAS_FILE))
     images = _comparison_images(opened)
     try:

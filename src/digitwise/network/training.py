@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
@@ -29,13 +30,14 @@ from digitwise.data.catalog import CATALOG
 from digitwise.data.formats import LabeledImages
 from digitwise.data.loading import (
     SAMPLE_NOTICE,
+    SAMPLE_SOURCE,
     Dataset,
     load_dataset,
     mix_with_mnist,
     with_test_set,
 )
 from digitwise.data.preprocessing import add_channel, normalize, split
-from digitwise.errors import DigitwiseError, MissingClassWarning, TakenError
+from digitwise.errors import DigitwiseError, MissingClassWarning, TakenError, missing_extra
 from digitwise.messages import say
 from digitwise.network.evaluation import calibrate, score
 from digitwise.network.runs import SETTINGS_FILE, Run, plan_run
@@ -173,6 +175,8 @@ def _settle(
     minimum_steps: SupportsIndex | None,
 ) -> tuple[TrainingSettings, Dataset, Run]:
     """Settles what `train` was asked for: numbers, folder and data, before Keras is imported."""
+    if find_spec("keras") is None:
+        raise missing_extra("training", "train")
     architecture = _name_of(model)
     if start is not None:
         start = _check_start(start, model, dataset, path)
@@ -193,7 +197,7 @@ def _settle(
     own_images = 0
     if start is not None:
         own_images = len(data.train.y) if data.train is not None else 0
-        data = mix_with_mnist(data, seed, allow_sample=allow_sample)
+        data = _mix(start, data, seed, allow_sample=allow_sample)
     _check_classes(data)
     if recipe.augmentation and data.classes != CATALOG["mnist"].classes:
         say("varied by shifts alone, since these are no digits, whose other ways to vary are known")
@@ -245,6 +249,15 @@ def _check_start(
             f"{opened.path}: its classes are not the ten digits: --from mixes with MNIST"
         )
     return opened
+
+
+def _mix(start: Bundle, own: Dataset, seed: int, *, allow_sample: bool) -> Dataset:
+    """Mixes a user's digits with MNIST's; what is to be remembered is tested by what is unseen."""
+    mixed = mix_with_mnist(own, seed, allow_sample=allow_sample)
+    learned = start.record["dataset"]
+    if SAMPLE_SOURCE in mixed.source and learned["name"] == "mnist" and not learned["sample"]:
+        return replace(mixed, remembered=None)  # the sample is among what it learned
+    return mixed
 
 
 def _check_teacher(teacher: str | Path, data: Dataset, recipe: Recipe) -> Bundle:
@@ -334,7 +347,8 @@ def _continue(opened: Run, settings: TrainingSettings) -> Bundle:
     data = load_dataset(name, settings.path, allow_sample=settings.allow_sample)
     data = with_test_set(data, settings.seed)
     if settings.start:
-        data = mix_with_mnist(data, settings.seed, allow_sample=settings.allow_sample)
+        start = open_bundle(settings.start)
+        data = _mix(start, data, settings.seed, allow_sample=settings.allow_sample)
     if data.digests != settings.digests:
         raise DigitwiseError(
             f"{data.source}: the data has changed since the run {opened.folder} began: "
@@ -462,6 +476,8 @@ def _finish(
     except KeyboardInterrupt:
         say(f"stopped: digitwise train --resume {run.folder} goes on")
         raise
+    if not len(validation.y):
+        say("no images were held out, so that confidence is not calibrated")
     return _leave_bundle(run, settings, data, network, validation, state)
 
 
@@ -535,7 +551,7 @@ def _leave_bundle(
                 record["rejection"] = _rejection(unfinished, validation, settings.seed)
         tested = score(unfinished, data.test, data.name, data.source)
         record["test"] = tested.summary()
-        if data.remembered is not None:
+        if settings.start is not None:
             record["fine_tuning"] = _fine_tuning_record(settings, data, unfinished, tested.accuracy)
         write_json(folder / RECORD_FILE, record)
     return open_bundle(run.bundle)
@@ -546,10 +562,9 @@ def _fine_tuning_record(
 ) -> dict[str, Any]:
     """Compares the network with the one that it continued from: on the new data and on MNIST."""
     assert data.test is not None
-    assert data.remembered is not None
     assert settings.start is not None
     before = open_bundle(settings.start)
-    remembered = [
+    remembered = data.remembered and [
         score(reader, data.remembered, "mnist", "MNIST").accuracy for reader in (before, bundle)
     ]
     return {

@@ -31,6 +31,7 @@ class Picture:
     Attributes:
         pixels: (h, w, 3) uint8 RGB, upright by its EXIF orientation, at most `WORKING_SIDE` long.
         page: its number in the file, from 1.
+        pages: how many the file has.
         width: of the whole picture, in pixels, after EXIF orientation.
         height: of the whole picture, likewise.
         notice: what a user should know, such as that only the first frame was read.
@@ -38,6 +39,7 @@ class Picture:
 
     pixels: UInt8[np.ndarray, "h w 3"]
     page: int
+    pages: int
     width: int
     height: int
     notice: str | None = None
@@ -63,10 +65,10 @@ def open_pictures(source: Source) -> Iterator[Picture]:
         MachineError: the file may not be read.
     """
     if isinstance(source, Image.Image):
-        yield _prepare(source, 1)
+        yield _prepare(source)
         return
     if isinstance(source, np.ndarray):
-        yield _prepare(Image.fromarray(_to_bytes(source)), 1)
+        yield _prepare(Image.fromarray(_to_bytes(source)))
         return
     name, content = _read(source)
     if content[:5] == b"%PDF-":
@@ -103,6 +105,8 @@ def _read(source: str | Path | bytes | BinaryIO) -> tuple[str, bytes]:
             raise DigitwiseError(f"{name}: no such file") from error
         except PermissionError as error:
             raise machine_error(f"read {name}", error) from error
+        except IsADirectoryError as error:
+            raise DigitwiseError(f"{name}: is a folder: name a picture in it") from error
         except (OSError, ValueError) as error:
             raise DigitwiseError(f"{name}: cannot be read ({error})") from error
     else:
@@ -121,13 +125,15 @@ def _pages(image: Image.Image) -> Iterator[Picture]:
     if image.format == "TIFF":
         for page in range(min(frames, MOST_PAGES)):
             image.seek(page)
-            yield _prepare(image, page + 1)
+            yield _prepare(image, page + 1, frames)
         return
     notice = f"the first of {frames} frames was read" if frames > 1 else None
-    yield _prepare(image, 1, notice)
+    yield _prepare(image, notice=notice)
 
 
-def _prepare(image: Image.Image, page: int, notice: str | None = None) -> Picture:
+def _prepare(
+    image: Image.Image, page: int = 1, pages: int = 1, notice: str | None = None
+) -> Picture:
     """Decodes, turns upright, lays on white paper, brings to working size."""
     width, height = image.size
     if width * height > LARGEST_IMAGE:
@@ -146,7 +152,7 @@ def _prepare(image: Image.Image, page: int, notice: str | None = None) -> Pictur
     pixels = np.asarray(eight_bits)
     if pixels.ndim == 2:
         pixels = np.broadcast_to(pixels[..., np.newaxis], (*pixels.shape, 3))
-    return Picture(pixels, page, width, height, notice)
+    return Picture(pixels, page, pages, width, height, notice)
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
@@ -213,8 +219,10 @@ def _pdf_pages(name: str, content: bytes) -> Iterator[Picture]:
         try:
             for number in range(min(len(document), MOST_PAGES)):
                 drawn = document[number].render(scale=150 / 72)
-                yield _prepare(drawn.to_pil(), number + 1)
+                yield _prepare(drawn.to_pil(), number + 1, len(document))
         finally:
             document.close()
     except pypdfium2.PdfiumError as error:
-        raise DigitwiseError(f"{name}: the PDF cannot be read ({error})") from error
+        raise DigitwiseError(
+            f"{name}: the PDF cannot be read ({str(error).rstrip('.')})"
+        ) from error

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +197,7 @@ class Reader:
         return self._recognizer.classify(crops)
 
     def read(self, source: Source) -> Reading:
-        """Reads a picture's first page.
+        """Reads a picture's first page; the notice says so where there are more.
 
         Args:
             source: a path, bytes, an open file, a Pillow image or an array.
@@ -205,7 +205,12 @@ class Reader:
         Raises:
             DigitwiseError: it is no picture that can be read.
         """
-        return self._read_picture(next(open_pictures(source)), source)
+        pages = open_pictures(source)
+        first = next(pages)
+        if first.pages > 1:
+            notice = f"the first of {first.pages} pages was read; read_pages reads all"
+            first = replace(first, notice=notice)
+        return self._read_picture(first, source)
 
     def read_pages(self, source: Source) -> list[Reading]:
         """Reads all pages of a picture.
@@ -431,25 +436,33 @@ def draw_reading(pixels: UInt8[np.ndarray, "h w 3"], reading: Reading) -> Image.
         canvas = canvas.resize((600, max(1, round(canvas.height * 600 / canvas.width))))
         scale = canvas.width / reading.width
     pen = ImageDraw.Draw(canvas)
+    heights = [digit.box[3] * scale for line in reading.lines for digit in line.digits]
+    label = max(13, min(40, round(0.3 * float(np.median(heights))))) if heights else 13
     thickness = max(2, canvas.width // 500)
     for other in reading.others:
-        _draw_box(pen, other.box, scale, "#e07b39", thickness, "·" if other.kind == "mark" else "?")
+        sign = "·" if other.kind == "mark" else "?"
+        _draw_box(pen, other.box, scale, "#e07b39", thickness, sign, label)
     for line in reading.lines:
         for digit in line.digits:
-            _draw_box(pen, digit.box, scale, "#1f5fd0", thickness, str(digit.digit))
+            _draw_box(pen, digit.box, scale, "#1f5fd0", thickness, str(digit.digit), label)
     return canvas
 
 
 def _draw_box(
-    pen: ImageDraw.ImageDraw, box: Box, scale: float, color: str, thickness: int, label: str
+    pen: ImageDraw.ImageDraw,
+    box: Box,
+    scale: float,
+    color: str,
+    thickness: int,
+    label: str,
+    size: int,
 ) -> None:
-    """Draws one box with its label on a tab above it."""
+    """Draws one box with its label, of a size in pixels, on a tab above it."""
     x, y, width, height = (value * scale for value in box)
     pad = thickness
     pen.rectangle(
         (x - pad, y - pad, x + width + pad, y + height + pad), outline=color, width=thickness
     )
-    size = max(13, min(40, round(0.3 * height)))
     font = ImageFont.load_default(size)
     tab = (x - pad, y - pad - 1.25 * size, x - pad + 0.85 * size, y - pad)
     pen.rectangle(tab, fill=color)
