@@ -99,7 +99,10 @@ def _root(
 @app.command()
 def train(
     model: Annotated[
-        str | None, typer.Option(help="tutorial, lenet5, fast, accurate, small or reader.", show_default="tutorial")
+        str | None,
+        typer.Option(
+            help="tutorial, lenet5, fast, accurate, small or reader.", show_default="tutorial"
+        ),
     ] = None,
     start: Annotated[
         str | None,
@@ -120,7 +123,11 @@ def train(
     dataset: DatasetOption = None,
     data: DataOption = None,
     epochs: Annotated[
-        int | None, typer.Option(help="Passes over the training images.", show_default="recipe's")
+        float | None,
+        typer.Option(
+            help="Passes over the training images; below 1, the share shown once.",
+            show_default="recipe's",
+        ),
     ] = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Images a step.", show_default="128")

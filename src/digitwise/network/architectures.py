@@ -87,14 +87,12 @@ def _lenet5(classes: int) -> Layers:
 
 
 def _fast(classes: int) -> Layers:
-    """Three convolutions, the first with a stride, so that an epoch costs little."""
+    """Three convolutions, few places for the later ones, so that an epoch costs little."""
     return [
-        *_normalized_convolution(24, 5, strides=2),
+        *_normalized_convolution(24, 5, strides=2, pool=True),
         *_normalized_convolution(48, 3),
-        layers.MaxPooling2D((2, 2)),
         *_normalized_convolution(96, 3),
         layers.Flatten(),
-        layers.Dropout(0.3),
         layers.Dense(classes),
         layers.Activation("softmax"),
     ]
@@ -151,14 +149,15 @@ def _small(classes: int) -> Layers:
 
 
 def _normalized_convolution(
-    filters: int, kernel: int, strides: int = 1, padding: str = "valid"
+    filters: int, kernel: int, strides: int = 1, padding: str = "valid", pool: bool = False
 ) -> Layers:
-    """Convolution, batch normalization, relu.
+    """Convolution, perhaps max pooling, batch normalization, relu.
 
     The momentum is 0.9 because Keras's 0.99 does not settle in a few hundred steps.
     """
     return [
         layers.Conv2D(filters, kernel, strides=strides, padding=padding, use_bias=False),
+        *([layers.MaxPooling2D((2, 2))] if pool else []),
         layers.BatchNormalization(momentum=0.9),
         layers.Activation("relu"),
     ]

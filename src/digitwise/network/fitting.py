@@ -157,7 +157,7 @@ def _batches(
 
     def chunks() -> Iterator[tuple[UInt8[np.ndarray, "k b h w"], Shaped[np.ndarray, "k b ..."]]]:
         random = np.random.default_rng([settings.seed, epoch()])
-        order = shown[random.permutation(len(shown))]
+        order = shown[random.permutation(len(shown))[: settings.training_images]]
         whole = len(order) // size * size
         for start in range(0, whole, size * _CHUNK):
             yield gather(order[start : min(start + size * _CHUNK, whole)], size, random)

@@ -28,6 +28,8 @@ def build_optimizer(recipe: Recipe, steps: int) -> "keras.optimizers.Optimizer":
             adam_weight_decay=recipe.weight_decay,
             weight_decay=recipe.weight_decay,
         )
+    if recipe.optimizer == "sgd":
+        return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
     if recipe.weight_decay:
         return keras.optimizers.AdamW(rate, recipe.weight_decay, beta_2=recipe.beta_2)
     return keras.optimizers.Adam(rate, beta_2=recipe.beta_2)

@@ -21,7 +21,8 @@ class Recipe:
         learning_rate: the optimizer's; with a schedule, its peak.
         schedule: "constant"; "one-cycle": a quarter of all steps up, then linear to nought; or
             "cosine": a twentieth of all steps up, then a half cosine to nought.
-        optimizer: "adam", or "muon" for the kernels of convolutions and Adam for the rest.
+        optimizer: "adam"; "muon" for the kernels of convolutions and Adam for the rest; or "sgd",
+            gradient descent with Nesterov's momentum of 0.9.
         beta_2: Adam's decay of squared gradients.
         weight_decay: apart from the gradient, as AdamW's.
         label_smoothing: how much of each one-hot label is spread over all classes.
@@ -56,7 +57,7 @@ RECIPES = {
     "tutorial": Recipe(epochs=15, learning_rate=1e-3, patience=4),
     "lenet5": Recipe(epochs=15, learning_rate=1e-3, patience=4),
     "fast": Recipe(
-        epochs=2, learning_rate=6e-3, schedule="one-cycle", beta_2=0.99, label_smoothing=0.05
+        epochs=2, learning_rate=0.5, schedule="one-cycle", optimizer="sgd", label_smoothing=0.05
     ),
     "reader": Recipe(
         epochs=20,
@@ -89,7 +90,7 @@ OWN_NETWORK = "own"
 OWN_RECIPE = "tutorial"
 PRECISIONS = ("auto", "float32", "bfloat16")
 AUGMENTATIONS = (None, "reading", "digits", "shifts")
-OPTIMIZERS = ("adam", "muon")
+OPTIMIZERS = ("adam", "muon", "sgd")
 SCHEDULES = ("constant", "one-cycle", "cosine")
 _RANGES = {
     "epochs": (1, 100_000),
@@ -114,7 +115,8 @@ class TrainingSettings:
         path: where the caller's own data lies, None for data found by name.
         allow_sample: whether the built-in sample may stand in for MNIST.
         digests: SHA-256 of each array, as an IDX file holds it.
-        epochs: as asked for; see `total_epochs`.
+        epochs: as asked for, see `total_epochs`; below 1, the share of the images that one epoch
+            shows.
         batch_size: images a step.
         validation: how many training images are held out.
         seed: decides initial weights, dropout, the splits and the order of images.
@@ -134,7 +136,7 @@ class TrainingSettings:
     path: str | None
     allow_sample: bool
     digests: dict[str, str]
-    epochs: int
+    epochs: int | float
     batch_size: int
     validation: int
     seed: int
@@ -154,7 +156,7 @@ class TrainingSettings:
     @property
     def total_epochs(self) -> int:
         """How many epochs are run: as asked for, or more where the data is small."""
-        return max(self.epochs, math.ceil(self.minimum_steps / self.steps_per_epoch))
+        return max(math.ceil(self.epochs), math.ceil(self.minimum_steps / self.steps_per_epoch))
 
     @property
     def patience(self) -> int | None:
@@ -177,7 +179,8 @@ class TrainingSettings:
             settings = _typed(cls, {**document, "recipe": recipe})
         except (TypeError, KeyError) as error:
             raise DigitwiseError(f"the settings do not fit this Digitwise ({error})") from error
-        for name in _RANGES:
+        number_of_epochs(settings.epochs)
+        for name in _RANGES.keys() - {"epochs"}:
             whole_number(name, getattr(settings, name.replace("-", "_")))
         check_precision(settings.precision)
         if settings.training_images < 1:
@@ -250,6 +253,19 @@ def whole_number(name: str, value: Any) -> int:
     if not lowest <= number <= highest:
         raise DigitwiseError(f"--{name} {number} is out of range: {lowest} to {highest}")
     return number
+
+
+def number_of_epochs(value: Any) -> int | float:
+    """Takes a number of epochs: a whole one, or a share of one.
+
+    Raises:
+        DigitwiseError: it is neither.
+    """
+    if isinstance(value, float) and not value.is_integer():
+        if 0 < value < 1:
+            return value
+        raise DigitwiseError(f"--epochs {value} is neither a whole number nor a share of one")
+    return whole_number("epochs", int(value) if isinstance(value, float) else value)
 
 
 def check_precision(precision: Any) -> None:

@@ -1,6 +1,7 @@
 """train(): steps 2 to 5 in one call, and the bundle it leaves."""
 
 import json
+import math
 import platform
 import tempfile
 import warnings
@@ -51,6 +52,7 @@ from digitwise.network.settings import (
     choose_precision,
     differing,
     fine_tuning,
+    number_of_epochs,
     recipe_for,
     validation_size,
     whole_number,
@@ -76,7 +78,7 @@ def train(
     teachers: Sequence[str | Path] = (),
     dataset: str | None = None,
     path: str | Path | None = None,
-    epochs: SupportsIndex | None = None,
+    epochs: SupportsIndex | float | None = None,
     batch_size: SupportsIndex | None = None,
     validation: SupportsIndex | None = None,
     seed: SupportsIndex = 0,
@@ -92,11 +94,11 @@ def train(
     The test images choose nothing. Each epoch leaves a checkpoint from which `resume` continues.
 
     Args:
-        model: "tutorial", "lenet5", "fast", "reader"; or a `keras.Sequential` of yours that takes
-            (n, 28, 28, 1) and gives (n, classes) probabilities. It is compiled and trained in
-            place, by the recipe of its name (`build_model` names what it builds), else by the
-            tutorial's. A network that was trained before goes on from its weights; train it with
-            the same seed, or the images held out may be some that it was trained on.
+        model: "tutorial", "lenet5", "fast", "accurate", "small", "reader"; or a `keras.Sequential`
+            of yours that takes (n, 28, 28, 1) and gives (n, classes) probabilities. It is compiled
+            and trained in place, by the recipe of its name (`build_model` names what it builds),
+            else by the tutorial's. A network that was trained before goes on from its weights;
+            train it with the same seed, or the images held out may be some that it was trained on.
         start: a bundle of digits to continue from ("pretrained" is the one that ships), instead
             of a model: a few epochs at a tenth of its learning rate on the data given, among
             12,000 images of MNIST, so that it learns the new and forgets nothing.
@@ -106,7 +108,8 @@ def train(
         dataset: a name that `load_data` knows; left out, MNIST, or what `path` holds.
         path: your own data, in any format that `load_data` reads. Arrays in `.npy` files stay on
             disk, and may be larger than memory.
-        epochs: passes over the training images; left out, the recipe's.
+        epochs: passes over the training images; below 1, the share of them that is shown, once;
+            left out, the recipe's.
         batch_size: images a step; left out, the recipe's.
         validation: how many training images are held out, 0 to train on all; left out, a
             twelfth and at most 5,000.
@@ -118,7 +121,7 @@ def train(
             the computation; the weights are float32 always.
         allow_sample: whether the built-in sample may stand in for MNIST.
         minimum_steps: epochs are added until there are as many steps, so that small data is
-            learned too; left out, 300.
+            learned too; left out, 300, and none where a share of an epoch was asked for.
 
     Returns:
         The bundle, whose record has settings, data, and validation and test figures.
@@ -165,7 +168,7 @@ def _settle(
     teachers: Sequence[str | Path],
     dataset: str | None,
     path: str | Path | None,
-    epochs: SupportsIndex | None,
+    epochs: SupportsIndex | float | None,
     batch_size: SupportsIndex | None,
     validation: SupportsIndex | None,
     seed: SupportsIndex,
@@ -184,12 +187,13 @@ def _settle(
     recipe = RECIPES[OWN_RECIPE] if architecture == OWN_NETWORK else recipe_for(architecture)
     if start is not None:
         recipe = fine_tuning(recipe)
-    epochs = whole_number("epochs", recipe.epochs if epochs is None else epochs)
+    epochs = number_of_epochs(recipe.epochs if epochs is None else epochs)
     batch_size = whole_number("batch-size", recipe.batch_size if batch_size is None else batch_size)
     validation = None if validation is None else whole_number("validation", validation)
     seed = whole_number("seed", seed)
+    usual_minimum = MINIMUM_STEPS if epochs >= 1 else 0
     minimum_steps = whole_number(
-        "minimum-steps", MINIMUM_STEPS if minimum_steps is None else minimum_steps
+        "minimum-steps", usual_minimum if minimum_steps is None else minimum_steps
     )
     check_precision(precision)
     plan_run(output, dataset or "data", architecture)
@@ -219,7 +223,7 @@ def _settle(
         seed=seed,
         precision=choose_precision(precision),
         minimum_steps=minimum_steps,
-        training_images=len(kept),
+        training_images=math.ceil(min(epochs, 1) * len(kept)),
         start=None if start is None else str(start.path.absolute()),
         own_images=own_images,
         teachers=[
@@ -227,7 +231,7 @@ def _settle(
         ],
         recipe=recipe,
     )
-    if settings.total_epochs > settings.epochs:
+    if settings.total_epochs > math.ceil(settings.epochs):
         say(
             f"{settings.total_epochs} epochs instead of {settings.epochs}: the data is small, and "
             f"a training has at least {settings.minimum_steps} steps"
@@ -468,7 +472,7 @@ def _finish(
     kept, held = _parts(data.train.y, settings.validation, settings.seed, settings.own_images)
     validation = LabeledImages(data.train.x[held], data.train.y[held])
     say(
-        f"training '{settings.architecture}' on {len(kept):,} images of {data.name} "
+        f"training '{settings.architecture}' on {settings.training_images:,} images of {data.name} "
         f"({len(held):,} held out for validation), computing in {settings.precision}"
     )
     try:
