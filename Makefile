@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test lint format benchmark pins clean
+.PHONY: train test lint format docs benchmark pins clean
 
 train: $(VENV)/ready
 	$(BIN)/digitwise train --model fast
@@ -20,11 +20,28 @@ format: $(VENV)/ready
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+# The site, in docs/_build/html; its notebooks run without a network, on the built-in sample.
+SITE := docs/_build
+docs: export DIGITWISE_DATA =
+docs: export DIGITWISE_CACHE = $(CURDIR)/$(SITE)/cache
+docs: export DIGITWISE_MIRROR = http://127.0.0.1:9
+docs: export KERAS_HOME = $(CURDIR)/$(SITE)/keras
+docs: export PATH := $(CURDIR)/$(BIN):$(PATH)
+docs: $(VENV)/ready
+	rm -rf $(SITE)
+	mkdir -p $(SITE)/notebooks/tutorial
+	for page in docs/tutorial/[0-9]*.md; do \
+		$(BIN)/jupytext --quiet --to ipynb $$page \
+			--output $(SITE)/notebooks/tutorial/$$(basename $$page .md).ipynb || exit 1; \
+	done
+	$(BIN)/sphinx-build --fail-on-warning --keep-going -q -b html docs $(SITE)/html
+
 # The figures of README.md and MODEL_CARD.md; needs the data that DIGITWISE_DATA names.
 benchmark: $(VENV)/ready
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/pages.py
+	$(BIN)/python benchmarks/records.py
 	$(BIN)/python benchmarks/tables.py
 
 # One set of pins for Python 3.11 to 3.13, Linux and macOS, x86-64 and arm64.

@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and MODEL_CARD.md from the rows that were measured.
+"""Writes the tables of the documents from the rows that were measured.
 
     python benchmarks/tables.py [--check]
 
@@ -14,7 +14,7 @@ from typing import Any
 import results
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = (ROOT / "README.md", ROOT / "MODEL_CARD.md")
+DOCUMENTS = (ROOT / "README.md", ROOT / "MODEL_CARD.md", ROOT / "docs" / "benchmarks.md")
 
 
 def training_table() -> str:
@@ -150,7 +150,103 @@ def pages_table() -> str:
     return "\n".join([*lines, "", f"`{kept['command']} --pages {kept['settings']['pages']}`"])
 
 
+def time_table() -> str:
+    """Words how long each contender takes to 99%, and ours beside it."""
+    kept = results.read("time-to-99")
+    if kept is None:
+        return _UNMEASURED
+    names = {
+        "fast": f"`digitwise train --model fast --epochs {kept['settings']['share']}`",
+        "train_mnist_fast": "train_mnist_fast",
+        "keras_example": "Keras's example",
+        "pytorch_example": "PyTorch's example",
+    }
+    lines = [
+        "| what | time to 99% | ours takes | accuracy | runs |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for contender, figures in kept["contenders"].items():
+        name, _, best = contender.partition(" ")
+        what = f"{names[name]}, {best}" if best else names[name]
+        epoch = f", epoch {figures['epoch']}" if figures["epoch"] > 1 else ""
+        reached = "" if figures["reached"] else " (99% not reached)"
+        ratio = "–" if contender == "fast" else f"**{figures['ratio']:.2f}** of it"
+        seconds = f"{figures['median_seconds']:.1f} s{epoch}{reached}"
+        lines.append(f"| {what} | {seconds} | {ratio} | {_accuracy(figures)} | {figures['runs']} |")
+    whole = kept["contenders"]["fast"]["median_whole_seconds"]
+    lines.append(f"| the whole command, imports included | {whole:.1f} s | | | |")
+    return "\n".join([*lines, "", f"`{kept['command']}`"])
+
+
+def accuracy_table() -> str:
+    """Words what the most accurate and the smallest networks reach, a row each."""
+    lines = [
+        "| what | accuracy | time of training | seeds | command |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    names = {
+        ("accurate", "accurate"): "`accurate`",
+        ("ensemble", "ensemble"): "the five together",
+        ("ensemble", "distilled"): "the five distilled into one `accurate`",
+        ("small", "small"): "`small`",
+        ("fashion", "accurate"): "`accurate` on Fashion-MNIST",
+    }
+    for (row, contender), what in names.items():
+        kept = results.read(row)
+        if kept is None or contender not in kept["contenders"]:
+            continue
+        figures = kept["contenders"][contender]
+        runs = [run for run in kept["runs"] if run["contender"] == contender]
+        if "parameters" in runs[0]:
+            what += f", {runs[0]['parameters']:,} parameters, {runs[0]['kilobytes']:.0f} kB of ONNX"
+        seconds = figures["median_seconds"]
+        took = f"{seconds / 60:.0f} min" if seconds else "–"
+        accuracy = _accuracy(figures) if len(runs) > 1 else f"{figures['mean_accuracy']:.2%}"
+        lines.append(f"| {what} | {accuracy} | {took} | {len(runs)} | `{kept['command']}` |")
+    return "\n".join(lines) if len(lines) > 2 else _UNMEASURED
+
+
+def exports_table() -> str:
+    """Words how each exported form of the network that ships compares."""
+    kept = results.read("exports")
+    if kept is None:
+        return _UNMEASURED
+    lines = [
+        "| form | kB | accuracy | same class as Keras | one digit | digits a second |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, figures in kept["contenders"].items():
+        lines.append(
+            f"| {name} | {figures['kilobytes']:,.0f} | {figures['accuracy']:.2%} | "
+            f"{figures['same_class']:.2%} | {figures['one_milliseconds']:.2f} ms | "
+            f"{figures['a_second']:,.0f} |"
+        )
+    return "\n".join([*lines, "", f"`{kept['command']}`"])
+
+
+def scaling_table() -> str:
+    """Words what more training images cost."""
+    kept = results.read("scaling")
+    if kept is None:
+        return _UNMEASURED
+    lines = [
+        "| images | time of one epoch of `fast` | more memory | more data |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, figures in kept["contenders"].items():
+        lines.append(
+            f"| {name} | {figures['times_as_long']:.1f} times as long | "
+            f"{figures['more_megabytes']:,.0f} MB | {figures['more_megabytes_of_data']:,.0f} MB |"
+        )
+    return "\n".join([*lines, "", f"`{kept['command']}`"])
+
+
+_UNMEASURED = "Not measured yet."
 TABLES = {
+    "time-to-99": time_table,
+    "accuracy": accuracy_table,
+    "exports": exports_table,
+    "scaling": scaling_table,
     "training": training_table,
     "sets": sets_table,
     "reading": reading_table,
@@ -161,7 +257,7 @@ TABLES = {
 def filled(text: str) -> str:
     """Puts the tables between their markers."""
     return re.sub(
-        r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)",
+        r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)",
         lambda marked: marked[1] + TABLES[marked[2]]() + "\n" + marked[3],
         text,
         flags=re.DOTALL,

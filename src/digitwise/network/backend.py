@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import logging
 import os
 import re
 import sys
@@ -69,6 +70,7 @@ if find_spec("keras") is None:
     raise missing_extra("training", "train")
 if not os.environ.get(VERBOSE_VARIABLE):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 _keep_freed_memory()
 try:
     with native_log_held_back():

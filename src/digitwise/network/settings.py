@@ -57,7 +57,7 @@ RECIPES = {
     "tutorial": Recipe(epochs=15, learning_rate=1e-3, patience=4),
     "lenet5": Recipe(epochs=15, learning_rate=1e-3, patience=4),
     "fast": Recipe(
-        epochs=2, learning_rate=0.5, schedule="one-cycle", optimizer="sgd", label_smoothing=0.05
+        epochs=2, learning_rate=0.4, schedule="one-cycle", optimizer="sgd", label_smoothing=0.05
     ),
     "reader": Recipe(
         epochs=20,
