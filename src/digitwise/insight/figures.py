@@ -147,7 +147,7 @@ def save(figure: Figure, path: Path) -> Path:
         MachineError: the disk is full or permission is missing.
     """
     with open_whole(path) as file:
-        figure.savefig(file, format="png", dpi=DPI)
+        figure.savefig(file, format="png", dpi=DPI, pil_kwargs={"compress_level": 3})
     return path
 
 
@@ -167,8 +167,8 @@ def save_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
 
 def crop_and_input(crop: UInt8[np.ndarray, "h w 3"], image: UInt8[np.ndarray, "28 28"]) -> Figure:
     """Draws a digit as it stands in the picture, and as the network saw it."""
-    figure = Figure(figsize=(5.6, 3.1), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure = Figure(figsize=(5.6, 3.0))  # laid out by hand, which is quicker
+    left, right = (figure.add_axes((x, 0.02, 0.46, 0.87)) for x in (0.02, 0.52))
     left.imshow(crop)
     left.set_title(f"in the picture, {crop.shape[1]}×{crop.shape[0]} pixels", fontsize=10)
     right.imshow(image, cmap="gray", vmin=0, vmax=255)
@@ -185,8 +185,8 @@ def probabilities(
 ) -> Figure:
     """Draws how probable each class is, and that it is none, as bars."""
     names = [*classes, "none"][: len(values)]
-    figure = Figure(figsize=(5.6, 3.1), layout="constrained")
-    ax = figure.subplots()
+    figure = Figure(figsize=(5.6, 3.1))
+    ax = figure.add_axes((0.13, 0.16, 0.85, 0.74))
     colors = [LIGHT if number == read_as else DARK for number in range(len(values))]
     bars = ax.bar(names, values, color=colors)
     ax.bar_label(bars, [f"{value:.1%}" if value >= 0.001 else "" for value in values], fontsize=8)
@@ -202,13 +202,13 @@ def evidence(
     image: UInt8[np.ndarray, "28 28"], values: Float32[np.ndarray, "28 28"], title: str
 ) -> Figure:
     """Draws where evidence lies over a digit: orange speaks for it, blue against it."""
-    figure = Figure(figsize=(4.2, 3.6), layout="constrained")
-    ax = figure.subplots()
+    figure = Figure(figsize=(4.4, 3.6))
+    ax = figure.add_axes((0.02, 0.03, 0.74, 0.88))
     most = max(float(np.abs(values).max()), 1e-6)
     ax.imshow(image, cmap="gray_r", vmin=0, vmax=510)
     strength = np.abs(values) / most
     shown = ax.imshow(values, cmap=_EVIDENCE, vmin=-most, vmax=most, alpha=0.9 * strength**0.6)
-    figure.colorbar(shown, ax=ax, label="evidence (nats)")
+    figure.colorbar(shown, cax=figure.add_axes((0.78, 0.08, 0.035, 0.78)), label="evidence (nats)")
     ax.contour(image, levels=[100], colors=GROUND, linewidths=0.8)
     ax.set_title(title, fontsize=10)
     ax.set_xticks([])
