@@ -281,8 +281,7 @@ def _tiles(
         y, x = row * (height + 1) + 1, column * (width + 1) + 1
         tiled[y : y + height, x : x + width] = values
     wide, head, bar = 6.4, 0.35, 0.7  # inches
-    left = 0.15 + 0.085 * max((len(name) for name in rows), default=-1.5)
-    left = max(0.0, left)
+    left = 0.15 + 0.085 * max(map(len, rows)) if rows else 0.0
     high = wide * tiled.shape[0] / tiled.shape[1]
     whole = left + wide + bar
     figure = Figure(figsize=(whole, high + head))
@@ -292,11 +291,14 @@ def _tiles(
     shown = ax.imshow(
         tiled, cmap=colors, interpolation="nearest", aspect="auto", vmin=low, vmax=top
     )
-    ax.set_frame_on(False)
-    ax.set_xticks([])
-    middles = [row * (height + 1) + (height + 1) / 2 for row in range(len(rows))]
-    ax.set_yticks(middles, rows)
-    ax.tick_params(length=0)
+    if rows:
+        ax.set_frame_on(False)
+        ax.set_xticks([])
+        middles = [row * (height + 1) + (height + 1) / 2 for row in range(len(rows))]
+        ax.set_yticks(middles, rows)
+        ax.tick_params(length=0)
+    else:
+        ax.set_axis_off()
     scale = figure.add_axes(((left + wide) / whole + 0.01, 0.1 * down, 0.02, 0.8 * down))
     figure.colorbar(shown, cax=scale)
     figure.text(0.01, 1 - 0.12 / (high + head), title, va="top", fontsize=10)
