@@ -36,7 +36,7 @@ docs: $(VENV)/ready
 	done
 	$(BIN)/sphinx-build --fail-on-warning --keep-going -q -b html docs $(SITE)/html
 
-# The figures of README.md and MODEL_CARD.md; needs the data that DIGITWISE_DATA names.
+# The figures of the documents; needs the data that DIGITWISE_DATA names.
 benchmark: $(VENV)/ready
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/reading.py

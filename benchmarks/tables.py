@@ -219,36 +219,37 @@ def accuracy_table() -> str:
 
 def exports_table() -> str:
     """Words how each exported form of the network that ships compares."""
-    kept = results.read("exports")
-    if kept is None:
-        return _UNMEASURED
-    lines = [
-        "| form | kB | accuracy | same class as Keras | one digit | digits a second |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for name, figures in kept["contenders"].items():
-        lines.append(
-            f"| {name} | {figures['kilobytes']:,.0f} | {figures['accuracy']:.2%} | "
-            f"{figures['same_class']:.2%} | {figures['one_milliseconds']:.2f} ms | "
-            f"{figures['a_second']:,.0f} |"
-        )
-    return "\n".join([*lines, "", f"`{kept['command']}`"])
+    columns = {
+        "form": "{name}",
+        "kB": "{kilobytes:,.0f}",
+        "accuracy": "{accuracy:.2%}",
+        "same class as Keras": "{same_class:.2%}",
+        "one digit": "{one_milliseconds:.2f} ms",
+        "digits a second": "{a_second:,.0f}",
+    }
+    return _contenders_table("exports", columns)
 
 
 def scaling_table() -> str:
     """Words what more training images cost."""
-    kept = results.read("scaling")
+    columns = {
+        "images": "{name}",
+        "time of one epoch of `fast`": "{times_as_long:.1f} times as long",
+        "more memory": "{more_megabytes:,.0f} MB",
+        "more data": "{more_megabytes_of_data:,.0f} MB",
+    }
+    return _contenders_table("scaling", columns)
+
+
+def _contenders_table(row: str, columns: dict[str, str]) -> str:
+    """Tables a row's contenders: what stands in each column is a format of their figures."""
+    kept = results.read(row)
     if kept is None:
         return _UNMEASURED
-    lines = [
-        "| images | time of one epoch of `fast` | more memory | more data |",
-        "| --- | --- | --- | --- |",
-    ]
+    lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
     for name, figures in kept["contenders"].items():
-        lines.append(
-            f"| {name} | {figures['times_as_long']:.1f} times as long | "
-            f"{figures['more_megabytes']:,.0f} MB | {figures['more_megabytes_of_data']:,.0f} MB |"
-        )
+        words = (column.format(name=name, **figures) for column in columns.values())
+        lines.append(f"| {' | '.join(words)} |")
     return "\n".join([*lines, "", f"`{kept['command']}`"])
 
 

@@ -415,7 +415,7 @@ def list_datasets(json_output: JsonOption = False) -> None:
             "homepage": entry.homepage,
             "digests_tried": entry.digests_tried,
             "cached": str(cache_folder() / entry.name) if fetched(entry) else None,
-            "in_data_folder": in_data_folder(entry),
+            "in_data_folder": in_data_folder(entry) is not None,
         }
         for entry in CATALOG.values()
     ]
@@ -427,9 +427,9 @@ def list_datasets(json_output: JsonOption = False) -> None:
 
     table = Table("name", "what it is", "licence", "at hand", box=None, pad_edge=False)
     for row in rows:
-        at_hand = "in DIGITWISE_DATA" if row["in_data_folder"] else "fetched"
-        missing = not row["in_data_folder"] and not row["cached"]
-        table.add_row(row["name"], row["title"], row["licence"], "no" if missing else at_hand)
+        fetched_or_not = "fetched" if row["cached"] else "no"
+        at_hand = "in DIGITWISE_DATA" if row["in_data_folder"] else fetched_or_not
+        table.add_row(row["name"], row["title"], row["licence"], at_hand)
     Console().print(table)
 
 

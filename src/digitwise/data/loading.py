@@ -284,10 +284,11 @@ def _recognize(dataset: Dataset) -> CatalogEntry | None:
     return None
 
 
-def in_data_folder(entry: CatalogEntry) -> bool:
-    """Tells whether the folder that DIGITWISE_DATA names holds a dataset."""
+def in_data_folder(entry: CatalogEntry) -> Path | None:
+    """Finds a dataset's folder in the one that DIGITWISE_DATA names, None where it is not there."""
     named = os.environ.get("DIGITWISE_DATA")
-    return bool(named and (Path(named) / entry.name).is_dir())
+    folder = Path(named) / entry.name if named else None
+    return folder if folder and folder.is_dir() else None
 
 
 def _from_data_folder(entry: CatalogEntry) -> Dataset | None:
@@ -297,8 +298,8 @@ def _from_data_folder(entry: CatalogEntry) -> Dataset | None:
         return None
     if not Path(named).is_dir():
         raise DigitwiseError(f"DIGITWISE_DATA names {named}, which is no folder: mend or unset it")
-    folder = Path(named) / entry.name
-    if not folder.is_dir():
+    folder = in_data_folder(entry)
+    if folder is None:
         if any(Path(named).glob("*-ubyte*")):
             raise DigitwiseError(
                 f"DIGITWISE_DATA names {named}, which is itself a dataset's folder: name the "

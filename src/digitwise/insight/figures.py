@@ -59,7 +59,7 @@ def confusion_matrix(evaluation: Evaluation) -> Figure:
     size = max(5.0, 0.62 * len(classes) + 1.6)
     figure = Figure(figsize=(size + 0.6, size), layout="constrained")
     ax = figure.subplots()
-    mistakes = counts - np.diag(np.diag(counts))
+    mistakes = evaluation.confusions
     darkest = max(1.3 * float(mistakes.max()), 0.02 * evaluation.images / len(classes))
     ax.imshow(mistakes, cmap="Blues", vmin=0, vmax=darkest)
     for row, column in np.ndindex(*counts.shape):
@@ -81,7 +81,7 @@ def confusion_matrix(evaluation: Evaluation) -> Figure:
     ax.set_xlabel("read as")
     ax.set_ylabel("is")
     ax.set_title(
-        f"{int(mistakes.sum()):,} mistakes in {evaluation.images:,} images "
+        f"{evaluation.wrong:,} mistakes in {evaluation.images:,} images "
         f"(accuracy {evaluation.accuracy:.2%})"
     )
     return figure
@@ -89,8 +89,8 @@ def confusion_matrix(evaluation: Evaluation) -> Figure:
 
 def calibration_curve(evaluation: Evaluation) -> Figure:
     """Draws accuracy against confidence, over bins of equal mass."""
-    confidence = evaluation.probabilities.max(axis=1)
-    right = evaluation.probabilities.argmax(axis=1) == evaluation.y
+    confidence = evaluation.confidence
+    right = evaluation.read_as == evaluation.y
     parts = [
         part
         for part in np.array_split(np.argsort(confidence, kind="stable"), CALIBRATION_BINS)
@@ -123,14 +123,13 @@ def worst_mistakes(evaluation: Evaluation) -> Figure:
     axes = figure.subplots(rows, _GRID_COLUMNS, squeeze=False).ravel()
     for ax in axes:
         ax.set_axis_off()
-    predicted = evaluation.probabilities.argmax(axis=1)
     for ax, index in zip(axes, shown, strict=False):
         ax.imshow(evaluation.x[index], cmap="gray_r", vmin=0, vmax=255)
         is_class = evaluation.classes[evaluation.y[index]]
-        read_as = evaluation.classes[predicted[index]]
-        sure = evaluation.probabilities[index].max()
+        read_as = evaluation.classes[evaluation.read_as[index]]
+        sure = evaluation.confidence[index]
         ax.set_title(f"{is_class} → {read_as}\n{sure:.0%} sure", fontsize=8)
-    wrong = evaluation.images - int(evaluation.confusion.trace())
+    wrong = evaluation.wrong
     which = "All" if wrong == len(shown) else f"The surest {len(shown)} of"
     figure.suptitle(
         f"{which} {wrong:,} mistakes: what it is → what it was read as"

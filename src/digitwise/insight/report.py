@@ -12,7 +12,7 @@ from digitwise.bundle import Bundle, open_bundle
 from digitwise.errors import DigitwiseError, missing_extra
 from digitwise.insight import figures, pages
 from digitwise.insight.activations import Explainer
-from digitwise.network.evaluation import Evaluation, find_test_data, score, test_images
+from digitwise.network.evaluation import Evaluation, evaluate
 from digitwise.storage import write_text
 
 try:
@@ -33,14 +33,12 @@ class _Tested:
     bundle: Bundle
     explainer: Explainer
     evaluation: Evaluation
-    read_as: Integer[np.ndarray, " n"]
-    confidence: Float[np.ndarray, " n"]
 
     def tells(self, index: int) -> str:
         """Words what a test image is, and what it was read as."""
-        names = self.evaluation.classes
-        is_class, read_as = int(self.evaluation.y[index]), int(self.read_as[index])
-        sure = f"{self.confidence[index]:.1%} sure"
+        found = self.evaluation
+        names, is_class, read_as = found.classes, found.y[index], found.read_as[index]
+        sure = f"{found.confidence[index]:.1%} sure"
         if is_class == read_as:
             return f"{names[is_class]}, {sure}"
         return f"{names[is_class]} read as {names[read_as]}, {sure}"
@@ -76,15 +74,8 @@ def report(
         raise DigitwiseError(f"{file} exists: choose another --output")
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     explainer = Explainer(opened)
-    data = find_test_data(opened, dataset, path, allow_sample=allow_sample)
-    evaluation = score(opened, test_images(opened, data), data.name, data.source)
-    tested = _Tested(
-        opened,
-        explainer,
-        evaluation,
-        evaluation.probabilities.argmax(axis=1),
-        evaluation.probabilities.max(axis=1),
-    )
+    evaluation = evaluate(opened, dataset=dataset, path=path, allow_sample=allow_sample)
+    tested = _Tested(opened, explainer, evaluation)
     sections = {
         "What it is": _what_it_is(tested),
         "How it learned": _how_it_learned(tested),
@@ -186,8 +177,7 @@ def _confusion(tested: _Tested) -> str:
     """Tables the confusion matrix, each cell with pictures to open."""
     evaluation = tested.evaluation
     names = [html.escape(name) for name in evaluation.classes]
-    mistakes = evaluation.confusion - np.diag(np.diag(evaluation.confusion))
-    most = max(1, int(mistakes.max()))
+    most = max(1, int(evaluation.confusions.max()))
     head = "".join(f'<th scope="col"><span>{name}</span></th>' for name in names)
     rows = []
     for row, is_class in enumerate(names):
@@ -197,8 +187,8 @@ def _confusion(tested: _Tested) -> str:
             if not count:
                 cells.append("<td></td>")
                 continue
-            found = np.flatnonzero((evaluation.y == row) & (tested.read_as == column))
-            surest = np.argsort(-tested.confidence[found], kind="stable")
+            found = np.flatnonzero((evaluation.y == row) & (tested.evaluation.read_as == column))
+            surest = np.argsort(-tested.evaluation.confidence[found], kind="stable")
             right = row == column
             shown = found[surest[::-1] if right else surest][:_BEHIND_A_CELL]
             told = (
@@ -225,14 +215,14 @@ def _confusion(tested: _Tested) -> str:
 def _mistakes(tested: _Tested) -> str:
     """Shows what was read wrong, the surest first."""
     shown = tested.evaluation.mistakes
-    wrong = tested.evaluation.images - int(tested.evaluation.confusion.trace())
+    wrong = tested.evaluation.wrong
     if not wrong:
         return "<p>No mistake was made.</p>"
     names = tested.evaluation.classes
     items = "".join(
         f"<li>{_picture(tested, index)}<span>{html.escape(names[tested.evaluation.y[index]])} → "
-        f"{html.escape(names[tested.read_as[index]])}</span>"
-        f"<span class='aside'>{tested.confidence[index]:.0%}</span></li>"
+        f"{html.escape(names[tested.evaluation.read_as[index]])}</span>"
+        f"<span class='aside'>{tested.evaluation.confidence[index]:.0%}</span></li>"
         for index in shown.tolist()
     )
     return (
@@ -265,12 +255,8 @@ def _maps(tested: _Tested) -> str:
                 "What the first layer looks for: orange weighs ink up, blue down.",
             )
         )
-    right = tested.read_as == evaluation.y
-    chosen = [
-        int(np.flatnonzero(right & (evaluation.y == label))[0])
-        for label in range(len(evaluation.classes))
-        if (right & (evaluation.y == label)).any()
-    ]
+    right = np.flatnonzero(evaluation.read_as == evaluation.y)
+    chosen = right[np.unique(evaluation.y[right], return_index=True)[1]].tolist()
     names = [evaluation.classes[evaluation.y[index]] for index in chosen]
     outputs = [tested.explainer.outputs(evaluation.x[index]) for index in chosen]
     for layers in zip(*outputs, strict=True):
@@ -295,7 +281,7 @@ def _alike(tested: _Tested) -> str:
         return "<p>Too few images for a map.</p>"
     places = _places(tested.explainer.embed(evaluation.x[chosen]))
     points = []
-    chosen_wrong = (tested.read_as != evaluation.y)[chosen]
+    chosen_wrong = (tested.evaluation.read_as != evaluation.y)[chosen]
     for number in np.argsort(chosen_wrong, kind="stable").tolist():  # mistakes lie on top
         index, (x, y) = int(chosen[number]), places[number]
         label = int(evaluation.y[index])

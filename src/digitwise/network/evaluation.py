@@ -3,6 +3,7 @@
 import math
 import warnings
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,26 @@ class Evaluation:
     y: UInt8[np.ndarray, " n"] = field(repr=False)
     probabilities: Float32[np.ndarray, "n classes"] = field(repr=False)
 
+    @cached_property
+    def read_as(self) -> Int64[np.ndarray, " n"]:
+        """The label that each image was read as."""
+        return self.probabilities.argmax(axis=1)
+
+    @cached_property
+    def confidence(self) -> Float32[np.ndarray, " n"]:
+        """How probable that label was called."""
+        return self.probabilities.max(axis=1)
+
+    @cached_property
+    def confusions(self) -> Int64[np.ndarray, "classes classes"]:
+        """The confusion matrix without what was read right."""
+        return self.confusion - np.diag(np.diag(self.confusion))
+
+    @property
+    def wrong(self) -> int:
+        """How many images were read wrong."""
+        return int(self.confusions.sum())
+
     def summary(self) -> dict[str, Any]:
         """Returns the figures without the tables, as plain data."""
         return {
@@ -87,7 +108,6 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns everything but the pictures, as plain data."""
-        predicted = self.probabilities.argmax(axis=1)
         return {
             "dataset": self.dataset,
             "source": self.source,
@@ -99,8 +119,8 @@ class Evaluation:
                 {
                     "index": int(index),
                     "label": self.classes[self.y[index]],
-                    "read_as": self.classes[predicted[index]],
-                    "confidence": float(self.probabilities[index].max()),
+                    "read_as": self.classes[self.read_as[index]],
+                    "confidence": float(self.confidence[index]),
                 }
                 for index in self.mistakes
             ],
