@@ -19,6 +19,7 @@ from digitwise.errors import (
     MissingClassWarning,
     SampleDataWarning,
     machine_error,
+    missing_extra,
 )
 from digitwise.messages import say, with_progress
 
@@ -397,6 +398,77 @@ def report(
         _print_json({"bundle": str(opened.path), "report": str(file)})
     else:
         print(file)
+
+
+@app.command()
+def serve(
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; 0.0.0.0 is reached from elsewhere.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
+    bundle: Annotated[
+        str, typer.Option(help="What to read with: a bundle, or the run that left it.")
+    ] = "pretrained",
+    collect: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder for drawings that people correct, to train on; left out, none is kept.",
+            show_default=False,
+        ),
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            help="What requests have to bring as Authorization: Bearer.",
+            envvar="DIGITWISE_TOKEN",
+            show_default=False,
+        ),
+    ] = None,
+    most_megabytes: Annotated[
+        float, typer.Option(help="Of what is sent in one request.", min=0.01)
+    ] = 10,
+    most_megapixels: Annotated[float, typer.Option(help="Of a picture.", min=0.01)] = 40,
+    most_digits: Annotated[int, typer.Option(help="Of a picture.", min=1)] = 2000,
+    timeout: Annotated[float, typer.Option(help="Seconds that a request may take.", min=0.1)] = 20,
+    log_requests: Annotated[
+        bool | None,
+        typer.Option(
+            "--log/--no-log",
+            help="A line of JSON on stderr for each request.",
+            show_default="unless stderr is a terminal",
+        ),
+    ] = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Open the page with the drawing box, and the service behind it."""
+    if importlib.util.find_spec("fastapi") is None or importlib.util.find_spec("uvicorn") is None:
+        raise missing_extra("serving", "serve")
+    from digitwise.serving.server import serve as serve_bundle
+    from digitwise.serving.settings import ServiceSettings
+
+    def tell(address: str) -> None:
+        if json_output:
+            _print_json({"address": address, "bundle": bundle})
+            sys.stdout.flush()
+        else:
+            say(f"Digitwise is at {address}  (Ctrl-C stops it)")
+
+    settings = ServiceSettings(
+        bundle=bundle,
+        token=token,
+        collect=collect,
+        most_bytes=int(most_megabytes * 1e6),
+        most_pixels=int(most_megapixels * 1e6),
+        most_digits=most_digits,
+        seconds=timeout,
+    )
+    serve_bundle(
+        settings,
+        host,
+        port,
+        log_requests=not sys.stderr.isatty() if log_requests is None else log_requests,
+        on_start=tell,
+    )
 
 
 @datasets_app.command("list")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float32, Shaped, UInt8
 
 from digitwise.bundle import LAYERS_FILE, ONNX_FILE, OUTPUTS_FILE, Bundle, open_session
 from digitwise.data.preprocessing import add_channel, normalize
@@ -33,6 +33,27 @@ class LayerOutput:
     def is_map(self) -> bool:
         """Whether it has places, not numbers alone."""
         return self.values.ndim == 3
+
+
+@dataclass(frozen=True)
+class FirstLayer:
+    """What the first convolution computes with.
+
+    A cell of filter f is activation(scale[f] · Σ patch · kernels[..., f] + shift[f]).
+
+    Attributes:
+        layer: the name of the layer whose output that is.
+        kernels: of the convolution.
+        scale: of each filter's sums, from batch normalization.
+        shift: added to them, likewise, or the bias.
+        padding: how many rows above and columns left of the picture the first cell sees.
+    """
+
+    layer: str
+    kernels: Float32[np.ndarray, "kh kw channels filters"]
+    scale: Float32[np.ndarray, " filters"]
+    shift: Float32[np.ndarray, " filters"]
+    padding: tuple[int, int]
 
 
 class Explainer:
@@ -101,12 +122,28 @@ class Explainer:
         return self._weights.get("first_kernels")
 
     @property
+    def first_layer(self) -> FirstLayer | None:
+        """What the first layer's cells are computed with; None: not from one convolution alone."""
+        if not {"first_kernels", "first_scale", "first_shift", "first_padding"} <= set(
+            self._weights
+        ):
+            return None
+        above, left = self._weights["first_padding"].tolist()
+        return FirstLayer(
+            self._layers[0]["name"],
+            self._weights["first_kernels"],
+            self._weights["first_scale"],
+            self._weights["first_shift"],
+            (above, left),
+        )
+
+    @property
     def evidence_weights(self) -> Float32[np.ndarray, "h w channels outputs"] | None:
         """What each place of the last feature maps adds to each output; None: not that simple."""
         return self._weights.get("evidence")
 
 
-def _open_weights(path: Path) -> dict[str, Float[np.ndarray, "..."]]:
+def _open_weights(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
     """Reads the weights that explaining needs."""
     try:
         with np.load(path, allow_pickle=False) as file:

@@ -28,8 +28,8 @@ def describe_layers(
 
     `outputs.onnx` declares the layers' outputs; joined to the network's file, byte after byte, the
     two are one ONNX file, since a protocol buffer's repeated fields add up. `layers.npz` has the
-    first convolution's kernels and, where what follows the last feature maps is linear, the weight
-    of each place in them for each output.
+    first convolution's kernels, what becomes of their sums and, where what follows the last feature
+    maps is linear, the weight of each place in them for each output.
 
     Args:
         model: the float32 model.
@@ -124,12 +124,51 @@ def _find(
     return None, False
 
 
+def _after_first(layer: Any, following: list[Any]) -> dict[str, np.ndarray]:
+    """Takes what becomes of the first convolution's sums until they are activated.
+
+    Returns:
+        The convolution's padding above and on the left, and the scale and shift of each filter's
+        sums; nothing where anything but batch normalization comes before the activation.
+    """
+    filters = layer.kernel.shape[-1]
+    scale = np.ones(filters, np.float32)
+    shift = np.zeros(filters, np.float32) if layer.bias is None else np.asarray(layer.bias)
+    if following and isinstance(following[0], keras.layers.BatchNormalization):
+        norm, *following = following
+        spread = np.sqrt(np.asarray(norm.moving_variance) + norm.epsilon)
+        scale = (np.asarray(norm.gamma) if norm.scale else scale) / spread
+        shift = (shift - np.asarray(norm.moving_mean)) * scale
+        shift = shift + (np.asarray(norm.beta) if norm.center else 0)
+    if not _is_shown(layer) and not (
+        following and isinstance(following[0], keras.layers.Activation)
+    ):
+        return {}
+    padding = np.zeros(2, np.int64)
+    if layer.padding == "same":
+        sides = zip(
+            layer.input.shape[1:3],
+            layer.output.shape[1:3],
+            layer.kernel_size,
+            layer.strides,
+            strict=True,
+        )
+        lacking = [(out - 1) * stride + kernel - side for side, out, kernel, stride in sides]
+        padding = np.maximum(np.array(lacking), 0) // 2
+    return {
+        "first_padding": padding,
+        "first_scale": scale.astype(np.float32),
+        "first_shift": shift.astype(np.float32),
+    }
+
+
 def _weights(model: "keras.Sequential") -> dict[str, np.ndarray]:
-    """Takes the first convolution's kernels, and the evidence weights of a linear head."""
+    """Takes what the first convolution computes with, and the evidence weights of a linear head."""
     arrays = {}
-    for layer in model.layers:
+    for number, layer in enumerate(model.layers):
         if isinstance(layer, keras.layers.Conv2D):
             arrays["first_kernels"] = np.asarray(layer.kernel, np.float32)
+            arrays |= _after_first(layer, model.layers[number + 1 :])
             break
     head = [layer for layer in model.layers if not isinstance(layer, _WITHOUT_EFFECT)]
     if isinstance(head[-1], keras.layers.Activation):

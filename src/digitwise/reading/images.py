@@ -16,6 +16,8 @@ from digitwise.errors import DigitwiseError, machine_error, missing_extra
 PICTURE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".heic", ".jpeg", ".jpg", ".pdf", ".png", ".tif", ".tiff", ".webp"}
 )
+_FORMATS = ("BMP", "GIF", "HEIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+_PDF_SCALE = 150 / 72  # pixels a point
 LARGEST_FILE = 100 * 2**20  # bytes
 LARGEST_IMAGE = 120_000_000  # pixels
 WORKING_SIDE = 1800  # pixels of the longer side that reading works on
@@ -50,12 +52,13 @@ class Picture:
         return self.width / self.pixels.shape[1]
 
 
-def open_pictures(source: Source) -> Iterator[Picture]:
+def open_pictures(source: Source, most_pixels: int = LARGEST_IMAGE) -> Iterator[Picture]:
     """Decodes a picture, page by page.
 
     Args:
         source: a path, the file's bytes, an open file, a Pillow image, or an array (h, w),
             (h, w, 1), (h, w, 3) or (h, w, 4): uint8, 16-bit, bool, or float in [0, 1].
+        most_pixels: of a page; what has more is refused before it is decoded.
 
     Yields:
         One picture; of a TIFF or PDF one a page, of what moves the first frame.
@@ -65,21 +68,21 @@ def open_pictures(source: Source) -> Iterator[Picture]:
         MachineError: the file may not be read.
     """
     if isinstance(source, Image.Image):
-        yield _prepare(source)
+        yield _prepare(source, most_pixels)
         return
     if isinstance(source, np.ndarray):
-        yield _prepare(Image.fromarray(_to_bytes(source)))
+        yield _prepare(Image.fromarray(_to_bytes(source)), most_pixels)
         return
     name, content = _read(source)
     if content[:5] == b"%PDF-":
-        yield from _pdf_pages(name, content)
+        yield from _pdf_pages(name, content, most_pixels)
         return
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata; the pixels decide
             _register_heif(content)
-            with Image.open(io.BytesIO(content)) as image:
-                yield from _pages(image)
+            with Image.open(io.BytesIO(content), formats=_known_formats()) as image:
+                yield from _pages(image, most_pixels)
     except UnidentifiedImageError as error:
         raise DigitwiseError(f"{name}: not an image that can be read") from error
     except Image.DecompressionBombError as error:
@@ -119,24 +122,34 @@ def _read(source: str | Path | bytes | BinaryIO) -> tuple[str, bytes]:
     return name, content
 
 
-def _pages(image: Image.Image) -> Iterator[Picture]:
+def _known_formats() -> list[str]:
+    """Lists the formats that are read: none that runs a program, as EPS does."""
+    Image.init()
+    return [name for name in _FORMATS if name in Image.OPEN]
+
+
+def _pages(image: Image.Image, most_pixels: int) -> Iterator[Picture]:
     """Goes through a file's pages: all of a TIFF, the first frame of what moves."""
     frames = int(getattr(image, "n_frames", 1))
     if image.format == "TIFF":
         for page in range(min(frames, MOST_PAGES)):
             image.seek(page)
-            yield _prepare(image, page + 1, frames)
+            yield _prepare(image, most_pixels, page + 1, frames)
         return
     notice = f"the first of {frames} frames was read" if frames > 1 else None
-    yield _prepare(image, notice=notice)
+    yield _prepare(image, most_pixels, notice=notice)
 
 
 def _prepare(
-    image: Image.Image, page: int = 1, pages: int = 1, notice: str | None = None
+    image: Image.Image,
+    most_pixels: int,
+    page: int = 1,
+    pages: int = 1,
+    notice: str | None = None,
 ) -> Picture:
     """Decodes, turns upright, lays on white paper, brings to working size."""
     width, height = image.size
-    if width * height > LARGEST_IMAGE:
+    if width * height > most_pixels:
         raise DigitwiseError(f"too large: {width:,}×{height:,} pixels")
     if width < 1 or height < 1:
         raise DigitwiseError("the image has no pixels")
@@ -208,7 +221,7 @@ def _register_heif(content: bytes) -> None:
     register_heif_opener()
 
 
-def _pdf_pages(name: str, content: bytes) -> Iterator[Picture]:
+def _pdf_pages(name: str, content: bytes, most_pixels: int) -> Iterator[Picture]:
     """Draws each page of a PDF at 150 dots an inch."""
     try:
         import pypdfium2
@@ -218,8 +231,11 @@ def _pdf_pages(name: str, content: bytes) -> Iterator[Picture]:
         document = pypdfium2.PdfDocument(content)
         try:
             for number in range(min(len(document), MOST_PAGES)):
-                drawn = document[number].render(scale=150 / 72)
-                yield _prepare(drawn.to_pil(), number + 1, len(document))
+                width, height = document[number].get_size()
+                if width * height * _PDF_SCALE**2 > most_pixels:
+                    raise DigitwiseError(f"{name}: too large: page {number + 1}")
+                drawn = document[number].render(scale=_PDF_SCALE).to_pil()
+                yield _prepare(drawn, most_pixels, number + 1, len(document))
         finally:
             document.close()
     except pypdfium2.PdfiumError as error:

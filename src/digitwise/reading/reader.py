@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from digitwise.bundle import Bundle, open_bundle
 from digitwise.errors import DigitwiseError
 from digitwise.reading.glyphs import Glyph, find_glyphs
-from digitwise.reading.images import Picture, Source, open_pictures
+from digitwise.reading.images import LARGEST_IMAGE, Picture, Source, open_pictures
 from digitwise.reading.orientation import uprightness
 from digitwise.reading.recognizer import Classification, Recognizer
 from digitwise.reading.segmentation import (
@@ -196,16 +196,17 @@ class Reader:
         """
         return self._recognizer.classify(crops)
 
-    def read(self, source: Source) -> Reading:
+    def read(self, source: Source, *, most_pixels: int = LARGEST_IMAGE) -> Reading:
         """Reads a picture's first page; the notice says so where there are more.
 
         Args:
             source: a path, bytes, an open file, a Pillow image or an array.
+            most_pixels: what has more is refused before it is decoded.
 
         Raises:
             DigitwiseError: it is no picture that can be read.
         """
-        pages = open_pictures(source)
+        pages = open_pictures(source, most_pixels)
         first = next(pages)
         if first.pages > 1:
             notice = f"the first of {first.pages} pages was read; read_pages reads all"

@@ -1,0 +1,1 @@
+"""The page with the drawing box, and the service behind it."""

@@ -1,0 +1,35 @@
+"""What a service is told."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ServiceSettings:
+    """How a service reads, and what it lets in.
+
+    Attributes:
+        bundle: what to read with.
+        token: what a request under /api and /metrics has to bring as `Authorization: Bearer`;
+            None: nothing.
+        collect: the folder that corrected digits are saved to; None: nowhere.
+        most_bytes: of a request's body.
+        most_pixels: of a picture.
+        most_digits: of a picture's answer.
+        seconds: that a request may take, its body's arrival included.
+        most_requests: under /api at one time; more are told to come back.
+        threads: pictures that are worked on at once.
+        most_pictures: that are worked on or wait, in memory; more are told to come back.
+    """
+
+    bundle: str | Path = "pretrained"
+    token: str | None = None
+    collect: Path | None = None
+    most_bytes: int = 10_000_000
+    most_pixels: int = 40_000_000
+    most_digits: int = 2000
+    seconds: float = 20.0
+    most_requests: int = 256
+    threads: int = max(1, os.cpu_count() or 1)
+    most_pictures: int = 4 * threads
