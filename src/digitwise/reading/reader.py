@@ -196,11 +196,15 @@ class Reader:
         """
         return self._recognizer.classify(crops)
 
-    def read(self, source: Source, *, most_pixels: int = LARGEST_IMAGE) -> Reading:
+    def read(
+        self, source: Source, *, is_ruled: bool = True, most_pixels: int = LARGEST_IMAGE
+    ) -> Reading:
         """Reads a picture's first page; the notice says so where there are more.
 
         Args:
             source: a path, bytes, an open file, a Pillow image or an array.
+            is_ruled: whether long lines may be the paper's and are left out; False where all ink
+                was drawn by hand, as in a drawing box.
             most_pixels: what has more is refused before it is decoded.
 
         Raises:
@@ -211,7 +215,7 @@ class Reader:
         if first.pages > 1:
             notice = f"the first of {first.pages} pages was read; read_pages reads all"
             first = replace(first, notice=notice)
-        return self._read_picture(first, source)
+        return self._read_picture(first, source, is_ruled)
 
     def read_pages(self, source: Source) -> list[Reading]:
         """Reads all pages of a picture.
@@ -219,17 +223,18 @@ class Reader:
         Raises:
             DigitwiseError: it is no picture that can be read.
         """
-        return [self._read_picture(picture, source) for picture in open_pictures(source)]
+        return [self._read_picture(picture, source, True) for picture in open_pictures(source)]
 
-    def _read_picture(self, picture: Picture, source: Source) -> Reading:
+    def _read_picture(self, picture: Picture, source: Source, is_ruled: bool) -> Reading:
         """Reads one decoded page."""
-        page = find_ink(picture.pixels)
-        ink = clear_border(remove_rules(remove_frames(page)), page)
+        ink = page = find_ink(picture.pixels)
+        if is_ruled:
+            ink = clear_border(remove_rules(remove_frames(page)), page)
         pieces = find_pieces(ink)
         degrees, known = uprightness(self._recognizer, pieces)
         if degrees:
             upright = turn(ink, degrees)
-            if degrees % 90:
+            if degrees % 90 and is_ruled:
                 upright = remove_rules(remove_frames(upright))
             pieces, known = find_pieces(upright), []
         glyphs = find_glyphs(self._recognizer, pieces, known)

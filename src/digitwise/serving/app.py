@@ -182,17 +182,19 @@ class _Service:
                 async with self._pool.place():
                     return _respond(await self._pool.run(lambda: _json(answer(reading))))
             async with self._pool.place():
-                return await self._read_in_pool(asked, answer)
+                return await self._read_in_pool(asked, answer, is_ruled=False)
         async with self._pool.place():
-            return await self._read_in_pool(await asked_picture(request), answer)
+            return await self._read_in_pool(await asked_picture(request), answer, is_ruled=True)
 
     async def _read_in_pool(
-        self, picture: Picture, answer: Callable[[Reading], dict[str, Any]]
+        self, picture: Picture, answer: Callable[[Reading], dict[str, Any]], is_ruled: bool
     ) -> Response:
         """Reads a picture and words what was read."""
 
         def work() -> str:
-            reading = self._reader.read(picture(), most_pixels=self.settings.most_pixels)
+            reading = self._reader.read(
+                picture(), is_ruled=is_ruled, most_pixels=self.settings.most_pixels
+            )
             digits = sum(len(line.digits) for line in reading.lines)
             if digits > self.settings.most_digits:
                 most = f"{self.settings.most_digits:,}"

@@ -45,7 +45,7 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
         for status, answer in operation["responses"].items()
     )
     examples = "".join(
-        f"<pre><code>{html.escape(_command(method, path, example['value']))}</code></pre>"
+        _listing(_command(method, path, example["value"]))
         for body in bodies.values()
         for example in body.get("examples", {}).values()
     )
@@ -75,5 +75,10 @@ def _schemas(heading: str, content: dict[str, Any]) -> str:
     schema = content.get("application/json", {}).get("schema")
     if not schema:
         return ""
-    worded = html.escape(json.dumps(schema, indent=2, ensure_ascii=False))
-    return f"<details><summary>{heading}</summary><pre><code>{worded}</code></pre></details>"
+    worded = _listing(json.dumps(schema, indent=2, ensure_ascii=False))
+    return f"<details><summary>{heading}</summary>{worded}</details>"
+
+
+def _listing(text: str) -> str:
+    """Shows text as it stands; a keyboard reaches it, to scroll."""
+    return f"<pre tabindex='0'><code>{html.escape(text)}</code></pre>"

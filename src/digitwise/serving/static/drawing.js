@@ -196,8 +196,6 @@ export class DrawingBox {
 
   #press(event) {
     if (event.button !== 0 || this.pointer !== null || this.picture) return;
-    event.preventDefault();
-    this.canvas.focus({ preventScroll: true });
     this.pen = null;
     this.pointer = event.pointerId;
     this.canvas.setPointerCapture(event.pointerId);

@@ -6,8 +6,9 @@ import { WORDS, fill } from "./words.js";
 
 const TILE = 42; // pixels of a map's side
 const GAP = 4;
+const PAUSE = 250; // milliseconds between two paintings, so that bars come first
 const STRIP = 14; // pixels of a number's side
-const number = (value) => value.toFixed(2).replace("-", "−");
+const number = (value) => value.toFixed(2).replace(/^-(?=.*[1-9])/, "−").replace("-", "");
 
 /** Takes one map out of a layer, whose channels lie together. */
 function mapOf(layer, channel) {
@@ -26,6 +27,8 @@ export class Layers {
     this.model = null;
     this.digit = null;
     this.shown = [];
+    this.painted = 0; // when, in milliseconds
+    this.waiting = null;
     this.open = null; // {layer, channel, row, column}
     const canvas = dialog.querySelector("canvas");
     canvas.addEventListener("click", (event) => this.#pick(event, canvas));
@@ -43,14 +46,19 @@ export class Layers {
   show(digit) {
     const layers = digit ? digit.layers.map((layer) => ({ ...layer, ...unpack(layer) })) : [];
     this.digit = digit && { image: bytesOf(digit.image), layers };
-    this.paint();
-    if (this.open && this.digit) this.#paintMap();
+    const wait = Math.max(0, this.painted + PAUSE - performance.now());
+    this.waiting ??= setTimeout(() => {
+      this.waiting = null;
+      this.paint();
+      if (this.open && this.digit) this.#paintMap();
+    }, wait);
   }
 
   paint() {
     const layers = this.digit?.layers ?? [];
     while (this.shown.length > layers.length) this.shown.pop().part.remove();
     const colors = mapColors();
+    this.painted = performance.now();
     layers.forEach((layer, index) => {
       this.shown[index] ??= this.#add(index);
       this.#paintLayer(layer, index, colors);

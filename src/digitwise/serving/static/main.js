@@ -138,6 +138,7 @@ function changed() {
 async function read() {
   if (state.isReading) return;
   state.isReading = true;
+  at("result").setAttribute("aria-busy", "true");
   while (state.isStale) {
     state.isStale = false;
     if (box.isEmpty) {
@@ -158,6 +159,7 @@ async function read() {
     }
   }
   state.isReading = false;
+  at("result").setAttribute("aria-busy", "false");
 }
 
 function choose(index) {
