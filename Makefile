@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test lint format docs benchmark pins clean
+.PHONY: train test lint format docs benchmark load pins clean
 
 train: $(VENV)/ready
 	$(BIN)/digitwise train --model fast
@@ -43,6 +43,10 @@ benchmark: $(VENV)/ready
 	$(BIN)/python benchmarks/pages.py
 	$(BIN)/python benchmarks/records.py
 	$(BIN)/python benchmarks/tables.py
+
+# What the service bears, with the client on the same machine; a quarter of an hour.
+load: $(VENV)/ready
+	$(BIN)/python benchmarks/load.py
 
 # One set of pins for Python 3.11 to 3.13, Linux and macOS, x86-64 and arm64.
 pins:

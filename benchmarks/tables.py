@@ -56,6 +56,11 @@ def training_table() -> str:
     return "\n".join(lines)
 
 
+def _share(ratio: float) -> str:
+    """Words a ratio; a small one as a fraction."""
+    return f"**{ratio:.2f}**" if ratio > 0.1 else f"**1/{1 / ratio:.0f}**"
+
+
 def _accuracy(figures: dict[str, Any]) -> str:
     """Words a mean accuracy with its spread."""
     return f"{figures['mean_accuracy']:.2%} ± {100 * figures['standard_deviation']:.2f}"
@@ -181,7 +186,7 @@ def time_table() -> str:
         what = f"{names[name]}, {best}" if best else names[name]
         epoch = f", epoch {figures['epoch']}" if figures["epoch"] > 1 else ""
         reached = "" if figures["reached"] else " (99% not reached)"
-        ratio = "–" if contender == "fast" else f"**{figures['ratio']:.2f}** of it"
+        ratio = "–" if contender == "fast" else f"{_share(figures['ratio'])} of it"
         seconds = f"{figures['median_seconds']:.1f} s{epoch}{reached}"
         lines.append(f"| {what} | {seconds} | {ratio} | {_accuracy(figures)} | {figures['runs']} |")
     whole = kept["contenders"]["fast"]["median_whole_seconds"]

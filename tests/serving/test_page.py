@@ -53,6 +53,7 @@ def set_pen(page: Any, width: int) -> None:
 
 def drawn_and_read(page: Any, all_strokes: Sequence[tuple[str, Strokes]]) -> list[str]:
     """Draws each digit by itself, sizes and pens in turn; lists those misread."""
+    page.set_viewport_size({"width": 1000, "height": 600})  # little to paint, so that it is quick
     wrong = []
     for number, (digit, strokes) in enumerate(all_strokes):
         height = SIZES[number % len(SIZES)]

@@ -20,7 +20,8 @@ export function mapColors() {
 
 /** Draws values as an image, a color each. */
 export function toImage(bytes, width, height, colors) {
-  const pixels = Uint32Array.from(bytes, (value) => colors[value]);
+  const pixels = new Uint32Array(bytes.length);
+  for (let index = 0; index < bytes.length; index++) pixels[index] = colors[bytes[index]];
   return new ImageData(new Uint8ClampedArray(pixels.buffer), width, height);
 }
 

@@ -6,14 +6,17 @@ import { WORDS, fill } from "./words.js";
 
 const TILE = 42; // pixels of a map's side
 const GAP = 4;
-const PAUSE = 250; // milliseconds between two paintings, so that bars come first
+const PAUSE = 250; // milliseconds between two paintings at least, so that bars come first
+const IDLE = 6; // times as long as a painting takes until the next, on a slow machine
 const STRIP = 14; // pixels of a number's side
 const number = (value) => value.toFixed(2).replace(/^-(?=.*[1-9])/, "−").replace("-", "");
 
 /** Takes one map out of a layer, whose channels lie together. */
 function mapOf(layer, channel) {
   const [height, width, channels] = layer.shape;
-  return Uint8Array.from({ length: height * width }, (_, cell) => layer.bytes[cell * channels + channel]);
+  const bytes = new Uint8Array(height * width);
+  for (let cell = 0; cell < bytes.length; cell++) bytes[cell] = layer.bytes[cell * channels + channel];
+  return bytes;
 }
 
 export class Layers {
@@ -28,6 +31,7 @@ export class Layers {
     this.digit = null;
     this.shown = [];
     this.painted = 0; // when, in milliseconds
+    this.pause = PAUSE;
     this.waiting = null;
     this.open = null; // {layer, channel, row, column}
     const canvas = dialog.querySelector("canvas");
@@ -46,7 +50,7 @@ export class Layers {
   show(digit) {
     const layers = digit ? digit.layers.map((layer) => ({ ...layer, ...unpack(layer) })) : [];
     this.digit = digit && { image: bytesOf(digit.image), layers };
-    const wait = Math.max(0, this.painted + PAUSE - performance.now());
+    const wait = Math.max(0, this.painted + this.pause - performance.now());
     this.waiting ??= setTimeout(() => {
       this.waiting = null;
       this.paint();
@@ -63,6 +67,7 @@ export class Layers {
       this.shown[index] ??= this.#add(index);
       this.#paintLayer(layer, index, colors);
     });
+    this.pause = Math.max(PAUSE, IDLE * (performance.now() - this.painted));
   }
 
   #add(index) {
@@ -109,11 +114,12 @@ export class Layers {
     const rows = Math.ceil(count / columns);
     const density = pixelDensity();
     Object.assign(shown, { columns, density });
-    canvas.width = (columns * (tile + gap) - gap) * density;
-    canvas.height = (rows * (tile + gap) - gap) * density;
+    const [wide, high] = [columns, rows].map((tiles) => (tiles * (tile + gap) - gap) * density);
+    if (canvas.width !== wide || canvas.height !== high) [canvas.width, canvas.height] = [wide, high];
     canvas.style.width = `${canvas.width / density}px`;
     const pen = canvas.getContext("2d");
-    pen.scale(density, density);
+    pen.setTransform(density, 0, 0, density, 0, 0);
+    pen.clearRect(0, 0, wide, high);
     pen.imageSmoothingEnabled = false;
     const small = new OffscreenCanvas(width, height);
     for (let channel = 0; channel < count; channel++) {

@@ -60,5 +60,8 @@ export function unpack({ shape, low, high, values }) {
 
 /** Decodes base64. */
 export function bytesOf(text) {
-  return Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));
+  const signs = atob(text);
+  const bytes = new Uint8Array(signs.length);
+  for (let index = 0; index < signs.length; index++) bytes[index] = signs.charCodeAt(index);
+  return bytes;
 }
