@@ -151,14 +151,13 @@ def explain(
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     explainer = Explainer(opened)
     reading = Reader(opened).read(source)
-    digits = [digit for line in reading.lines for digit in line.digits]
     known = None if neighbors is None else _unit(explainer.embed(neighbors.x))
     return Explanation(
         reading,
         opened,
         [
             _explain_digit(explainer, reading, digit, neighbors, known, gradients)
-            for digit in digits
+            for digit in reading.digits
         ],
     )
 

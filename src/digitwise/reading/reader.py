@@ -112,6 +112,11 @@ class Reading:
         """All lines, one below the other."""
         return "\n".join(line.text for line in self.lines)
 
+    @property
+    def digits(self) -> list[Digit]:
+        """All lines' digits, in reading order."""
+        return [digit for line in self.lines for digit in line.digits]
+
     def draw(self) -> Image.Image:
         """Draws boxes and digits over the picture: digits blue, what is none orange, dashed.
 
@@ -442,7 +447,7 @@ def draw_reading(pixels: UInt8[np.ndarray, "h w 3"], reading: Reading) -> Image.
         canvas = canvas.resize((600, max(1, round(canvas.height * 600 / canvas.width))))
         scale = canvas.width / reading.width
     pen = ImageDraw.Draw(canvas)
-    heights = [digit.box[3] * scale for line in reading.lines for digit in line.digits]
+    heights = [digit.box[3] * scale for digit in reading.digits]
     label = max(13, min(40, round(0.3 * float(np.median(heights))))) if heights else 13
     thickness = max(2, canvas.width // 500)
     for other in reading.others:

@@ -42,7 +42,7 @@ def explanation_answer(
         explainer: of the network that read it.
         number: which digit, in reading order from 0, -1 the last; None: all.
     """
-    numbered = list(enumerate(digit for line in reading.lines for digit in line.digits))
+    numbered = list(enumerate(reading.digits))
     wanted = numbered if number is None else numbered[number:][:1]
     return {
         **reading_answer(reading),

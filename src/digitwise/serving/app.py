@@ -35,9 +35,9 @@ from digitwise.serving.answers import (
 from digitwise.serving.asked import Picture, asked_in_json, asked_picture, is_json
 from digitwise.serving.documentation import documentation_page
 from digitwise.serving.gate import Gate, Metrics, log
-from digitwise.serving.problems import ProblemError, busy
+from digitwise.serving.problems import ProblemError
 from digitwise.serving.settings import ServiceSettings
-from digitwise.serving.workers import Batcher, BusyError, PicturePool
+from digitwise.serving.workers import Batcher, PicturePool
 from digitwise.storage import open_whole
 
 _STATIC = Path(__file__).parent / "static"
@@ -70,7 +70,6 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     app.add_exception_handler(DigitwiseError, _tell_bad_input)
     app.add_exception_handler(HTTPException, _tell_http)
     app.add_exception_handler(RequestValidationError, _tell_bad_query)
-    app.add_exception_handler(BusyError, _tell_busy)
     app.post("/api/read", **description.READ)(service.read)
     app.post("/api/explain", **description.EXPLAIN)(service.explain)
     app.post("/api/collect", **description.COLLECT)(service.collect)
@@ -195,7 +194,7 @@ class _Service:
             reading = self._reader.read(
                 picture(), is_ruled=is_ruled, most_pixels=self.settings.most_pixels
             )
-            digits = sum(len(line.digits) for line in reading.lines)
+            digits = len(reading.digits)
             if digits > self.settings.most_digits:
                 most = f"{self.settings.most_digits:,}"
                 raise ProblemError(
@@ -264,11 +263,6 @@ def _tell_problem(_: Request, error: Exception) -> Response:
     """Words a refusal."""
     assert isinstance(error, ProblemError)
     return error.response()
-
-
-def _tell_busy(_: Request, __: Exception) -> Response:
-    """Words that there is too much to do."""
-    return busy().response()
 
 
 def _tell_bad_input(_: Request, error: Exception) -> Response:

@@ -35,15 +35,17 @@ def _schema(name: str) -> dict[str, Any]:
     return schema
 
 
+_PROBLEM = {"content": {MEDIA_TYPE: {"schema": _schema("problem")}}}
+
+
 def _responses(
     done: int, what: str, schema: dict[str, Any], *refusals: int
 ) -> dict[int | str, dict[str, Any]]:
     """Describes the answers of an address."""
-    problem = {"content": {MEDIA_TYPE: {"schema": _schema("problem")}}}
     answers: dict[int | str, dict[str, Any]] = {
         done: {"description": what, "content": {"application/json": {"schema": schema}}}
     }
-    return answers | {status: {"description": _REFUSALS[status], **problem} for status in refusals}
+    return answers | {status: {"description": _REFUSALS[status], **_PROBLEM} for status in refusals}
 
 
 def _body(json_schema: dict[str, Any]) -> dict[str, Any]:

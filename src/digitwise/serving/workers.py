@@ -10,15 +10,12 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from digitwise.reading.recognizer import Classification
+from digitwise.serving.problems import busy
 
 Result = TypeVar("Result")
 Recognize = Callable[[UInt8[np.ndarray, "n 28 28"]], Classification]
 LARGEST_BATCH = 512
 _Waiting = tuple[UInt8[np.ndarray, "28 28"], "asyncio.Future[CropAnswer]"]
-
-
-class BusyError(Exception):
-    """There is more to do than is let in: come back in a second."""
 
 
 class CropAnswer(NamedTuple):
@@ -114,10 +111,10 @@ class PicturePool:
         """Holds a place, from before the picture is received, so that few are in memory.
 
         Raises:
-            BusyError: no place is free.
+            ProblemError: no place is free.
         """
         if self._inside >= self._room:
-            raise BusyError
+            raise busy()
         self._inside += 1
         try:
             yield
