@@ -51,7 +51,7 @@ load: $(VENV)/ready
 # One set of pins for Python 3.11 to 3.13, Linux and macOS, x86-64 and arm64.
 pins:
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-header --extra train --extra insight --extra serve --extra openvino --extra pdf \
+		--no-emit-index-url --no-header --extra train --extra insight --extra serve --extra cluster --extra openvino --extra pdf \
 		--group dev --group docs --output-file requirements/dev.txt
 
 clean:

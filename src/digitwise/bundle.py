@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -213,6 +214,7 @@ def open_session(*parts: Path | bytes) -> "onnxruntime.InferenceSession":
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = _threads()
     # Its threads wait busily for the next layer; for longer, they take time from what else runs.
     options.add_session_config_entry("session.intra_op.spin_duration_us", "300")
     try:
@@ -224,6 +226,15 @@ def open_session(*parts: Path | bytes) -> "onnxruntime.InferenceSession":
     except Exception as error:  # ONNX Runtime raises its own kinds, none of them public
         first = str(error).splitlines()[0]
         raise DigitwiseError(f"{path}: not a network that can be run: {first}") from error
+
+
+def _threads() -> int:
+    """Takes the number of threads from OMP_NUM_THREADS, as numeric libraries do; 0 is one a core.
+
+    A pool that shares a machine, such as Ray's, sets it for each of its processes.
+    """
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return int(asked) if asked.isdecimal() else 0
 
 
 def predict_raw(

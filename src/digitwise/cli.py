@@ -21,7 +21,7 @@ from digitwise.errors import (
     machine_error,
     missing_extra,
 )
-from digitwise.messages import say, with_progress
+from digitwise.messages import say, shown_progress, with_progress
 
 if TYPE_CHECKING:
     from digitwise.bundle import Bundle
@@ -284,13 +284,36 @@ def export(
 
 @app.command()
 def read(
-    images: Annotated[list[Path], typer.Argument(help="Pictures, and folders of them.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            help="Pictures, and folders of them; with --cluster also globs, Parquet files and "
+            "addresses."
+        ),
+    ],
     bundle: Annotated[
         str, typer.Option(help="What to read with: a bundle, or the run that left it.")
     ] = "pretrained",
     output: Annotated[
         Path | None,
-        typer.Option(help="A folder for the pictures with boxes drawn.", show_default=False),
+        typer.Option(
+            help="A folder for the pictures with boxes drawn; with --cluster for Parquet files.",
+            show_default=False,
+        ),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="Read on a Ray cluster: 'local', 'auto', or host:port of its head.",
+            show_default=False,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes that read.", min=1, show_default="the cluster's CPUs"),
+    ] = None,
+    shard_size: Annotated[
+        int | None, typer.Option(help="Inputs a Parquet file.", min=1, show_default="500")
     ] = None,
     csv_output: Annotated[
         bool, typer.Option("--csv", help="Print CSV to stdout, a row a line of digits.")
@@ -298,14 +321,24 @@ def read(
     json_output: JsonOption = False,
 ) -> None:
     """Read handwritten digits out of pictures."""
-    from digitwise.reading.reader import Reader
-
     if csv_output and json_output:
         raise DigitwiseError("--csv and --json: choose one")
+    if cluster is not None:
+        if csv_output:
+            raise DigitwiseError("--csv does not go with --cluster, which writes Parquet files")
+        if output is None:
+            raise DigitwiseError("--cluster needs --output: a folder for the Parquet files")
+        _read_in_bulk(images, output, cluster, bundle, workers, shard_size, json_output)
+        return
+    if workers is not None or shard_size is not None:
+        option = "--workers" if workers is not None else "--shard-size"
+        raise DigitwiseError(f"{option} goes with --cluster alone")
+    from digitwise.reading.reader import Reader
+
     reader = Reader(bundle)
     documents: list[dict[str, Any]] = []
     drawn: list[Path] = []
-    for path in with_progress(_picture_files(images), "reading"):
+    for path in with_progress(_picture_files([Path(image) for image in images]), "reading"):
         try:
             readings = reader.read_pages(path)
             for reading in readings:
@@ -330,6 +363,48 @@ def read(
     for document in failed:
         say(f"digitwise: {document['error']}")
     if failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _read_in_bulk(
+    sources: list[str],
+    output: Path,
+    address: str,
+    bundle: str,
+    workers: int | None,
+    shard_size: int | None,
+    json_output: bool,
+) -> None:
+    """Reads on a Ray cluster, and prints what it came to."""
+    from digitwise.cluster.connection import check_ray
+
+    check_ray("reading on a cluster")
+    from digitwise.cluster.bulk import SHARD_SIZE, read_in_bulk
+
+    with shown_progress("reading") as on_progress:
+        reading = read_in_bulk(
+            sources,
+            output,
+            address=address,
+            bundle=bundle,
+            workers=workers,
+            shard_size=shard_size or SHARD_SIZE,
+            on_progress=on_progress,
+        )
+    counts = reading.counts
+    if json_output:
+        _print_json(reading.to_dict())
+    else:
+        print(f"inputs   {counts.inputs:,}")
+        print(f"failed   {counts.failed:,}")
+        print(f"digits   {counts.digits:,} on {counts.lines:,} lines")
+        print(f"seconds  {reading.seconds:,.1f}")
+        print(f"output   {reading.output}, {reading.shards:,} files")
+    if counts.failed:
+        say(
+            f"digitwise: {counts.failed:,} of {counts.inputs:,} inputs could not be read: see the "
+            "column error"
+        )
         raise typer.Exit(SOME_FAILED)
 
 

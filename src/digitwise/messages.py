@@ -1,7 +1,9 @@
 """What is said on the way: one line each, to stderr, so that stdout stays the answer's own."""
 
+import contextlib
 import sys
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from rich.console import Console
@@ -26,3 +28,38 @@ def with_progress(items: Sequence[Item], doing: str) -> Iterable[Item]:
     from rich.progress import track
 
     return track(items, doing, console=stderr_console(), transient=True)
+
+
+@contextlib.contextmanager
+def shown_progress(doing: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows how far a long job is, how fast it goes, and how long it will take.
+
+    On a terminal as a bar, else by a line for each tenth.
+
+    Yields:
+        What is to be told how many items are done, and how many there are.
+    """
+    from rich import progress
+
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn("{task.fields[rate]}"),
+        progress.TimeRemainingColumn(),
+    )
+    started, before, tenths = time.monotonic(), -1, 0
+    with progress.Progress(*columns, console=stderr_console(), transient=True) as bar:
+        task = bar.add_task(doing, total=None, rate="")
+
+        def tell(done: int, total: int) -> None:
+            nonlocal before, tenths
+            before = done if before < 0 else before
+            rate = (done - before) / max(time.monotonic() - started, 1e-3)
+            bar.update(task, completed=done, total=total, rate=f"{rate:,.1f}/s")
+            if not sys.stderr.isatty() and rate and 10 * done // total > tenths:
+                left = (total - done) / rate
+                say(f"{doing}: {done:,} of {total:,}, {rate:,.1f}/s, {left:,.0f} s left")
+                tenths = 10 * done // total
+
+        yield tell

@@ -1,0 +1,87 @@
+"""A Ray cluster, joined for a while and without its chatter."""
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+from digitwise.errors import DigitwiseError, missing_extra
+
+LOCAL = "local"
+_PATIENCE = 10  # seconds
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the warning of a change that concerns GPUs
+}
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # what keeps a cluster to 127.0.0.1
+
+
+def check_ray(purpose: str) -> None:
+    """Refuses where Ray is not installed.
+
+    Args:
+        purpose: what needs it, such as "a sweep".
+
+    Raises:
+        DigitwiseError: names the extra.
+    """
+    if find_spec("ray") is None:
+        raise missing_extra(purpose, "cluster")
+
+
+@contextlib.contextmanager
+def connected(address: str) -> Iterator[int]:
+    """Joins a Ray cluster; where this process has joined one already, that one is used.
+
+    Args:
+        address: "local" starts one on this machine, for as long as it is needed; "auto" joins the
+            one that `ray start` began here; else host:port of one's head.
+
+    Yields:
+        How many CPUs it has.
+
+    Raises:
+        DigitwiseError: no cluster answers at the address.
+    """
+    is_local = address == LOCAL
+    for name, value in (_QUIET | (_LOOPBACK if is_local else {})).items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    joined = not ray.is_initialized()
+    if joined:
+        try:
+            if address not in (LOCAL, "auto"):
+                _knock(address)
+            ray.init(
+                address,
+                include_dashboard=False if is_local else None,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
+        except (OSError, RuntimeError) as error:
+            raise DigitwiseError(
+                f"--cluster {address}: no Ray cluster answers there: start one with "
+                "'ray start --head', or take --cluster local"
+            ) from error
+    try:
+        yield max(1, int(ray.cluster_resources().get("CPU", 1)))
+    finally:
+        if joined:
+            ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Makes sure that something listens at an address, since Ray asks for minutes.
+
+    Raises:
+        DigitwiseError: it is no address.
+        OSError: nothing answers.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or "/" in host:
+        raise DigitwiseError(f"--cluster {address}: not local, auto or host:port")
+    with socket.create_connection((host, int(port)), timeout=_PATIENCE):
+        pass
