@@ -19,7 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ PEERS = {  # epochs until the mean has reached 99%, and one more
     "keras_example": 10,
     "pytorch_example": 6,
 }
+SHIFTS = ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0))  # pixels down and right
 Run = dict[str, Any]
 
 
@@ -103,6 +104,9 @@ def accuracies(runs: list[Run]) -> dict[str, Any]:
             "standard_deviation": statistics.stdev(reached) if len(own) > 1 else 0.0,
             "median_seconds": statistics.median(run["seconds"] for run in own),
         }
+        shifted = [run["accuracy_over_shifts"] for run in own if "accuracy_over_shifts" in run]
+        if shifted:
+            figures[contender]["mean_accuracy_over_shifts"] = statistics.mean(shifted)
     return {"contenders": figures}
 
 
@@ -200,6 +204,9 @@ def _train_seeds(row: str, model: str, seeds: int, again: bool, *options: str) -
         file = HERE / run["bundle"] / "bundle" / "model.onnx"
         return {
             **run,
+            "accuracy_over_shifts": _mean_accuracy(
+                [HERE / run["bundle"]], SHIFTS, record["dataset"]["name"]
+            ),
             "parameters": record["architecture"]["parameters"],
             "kilobytes": file.stat().st_size / 1000,
         }
@@ -230,7 +237,8 @@ def ensemble(row: str, again: bool, quick: bool) -> None:
     def measure(contender: str, seed: int) -> Run:
         if contender == "ensemble":
             return {
-                "accuracy": _ensemble_accuracy(bundles),
+                "accuracy": _mean_accuracy(bundles),
+                "accuracy_over_shifts": _mean_accuracy(bundles, SHIFTS),
                 "seconds": 0.0,
                 "networks": len(bundles),
             }
@@ -241,14 +249,21 @@ def ensemble(row: str, again: bool, quick: bool) -> None:
     collect(row, settings, plan, measure, accuracies, again)
 
 
-def _ensemble_accuracy(bundles: list[Path]) -> float:
-    """Tests the mean of several networks' probabilities."""
+def _mean_accuracy(
+    bundles: list[Path],
+    shifts: Sequence[tuple[int, int]] = ((0, 0),),
+    dataset: str = "mnist",
+) -> float:
+    """Tests the mean of networks' probabilities, over pictures that were shifted."""
     import digitwise as dw
 
-    _, (x, y) = dw.load_data(allow_sample=False)
-    scaled, _ = dw.preprocess(x, y)
-    mean = np.mean([dw.open_bundle(bundle).predict(scaled) for bundle in bundles], axis=0)
-    return float((mean.argmax(axis=1) == y).mean())
+    _, (x, y) = dw.load_data(dataset, allow_sample=False)
+    answers = []
+    for bundle in map(dw.open_bundle, bundles):
+        for shift in shifts:
+            scaled, _ = dw.preprocess(np.roll(x, shift, axis=(1, 2)), y)
+            answers.append(bundle.predict(scaled))
+    return float((np.mean(answers, axis=0).argmax(axis=1) == y).mean())
 
 
 # Exports

@@ -25,6 +25,7 @@ from digitwise.messages import say, shown_progress, with_progress
 
 if TYPE_CHECKING:
     from digitwise.bundle import Bundle
+    from digitwise.cluster.sweep import Sweep
     from digitwise.data.formats import LabeledImages
     from digitwise.insight.explanation import Explanation
     from digitwise.network.evaluation import Evaluation
@@ -133,6 +134,10 @@ def train(
     batch_size: Annotated[
         int | None, typer.Option(help="Images a step.", show_default="128")
     ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(help="The highest of the schedule.", show_default="recipe's"),
+    ] = None,
     validation: Annotated[
         int | None,
         typer.Option(
@@ -184,6 +189,7 @@ def train(
             "path": None if data is None else str(data.absolute()),
             "epochs": epochs,
             "batch_size": batch_size,
+            "learning_rate": learning_rate,
             "validation": validation,
             "seed": seed,
             "precision": None if precision in (None, Precision.auto) else precision.value,
@@ -200,6 +206,7 @@ def train(
             path=data,
             epochs=epochs,
             batch_size=batch_size,
+            learning_rate=learning_rate,
             validation=validation,
             seed=0 if seed is None else seed,
             output=output,
@@ -546,6 +553,74 @@ def serve(
     )
 
 
+@app.command()
+def sweep(
+    model: Annotated[
+        str, typer.Option(help="tutorial, lenet5, fast, accurate, small or reader.")
+    ] = "tutorial",
+    learning_rate: Annotated[
+        str | None,
+        typer.Option(
+            "--learning-rate",
+            "--lr",
+            help="What to try: one value, several (1e-3,1e-2), or an interval (1e-3:1e-2).",
+            show_default="recipe's",
+        ),
+    ] = None,
+    batch_size: Annotated[
+        str | None, typer.Option(help="What to try, likewise.", show_default="recipe's")
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Drawn from the intervals.", min=1)] = 10,
+    seeds: Annotated[int, typer.Option(help="Trainings of the best settings.", min=1)] = 3,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the training images.", show_default="recipe's")
+    ] = None,
+    validation: Annotated[
+        int | None,
+        typer.Option(
+            help="Training images held out to choose by.",
+            show_default="a twelfth, at most 5,000",
+        ),
+    ] = None,
+    dataset: DatasetOption = None,
+    data: DataOption = None,
+    output: Annotated[
+        Path, typer.Option(help="The sweep's folder; one that is there is gone on with.")
+    ] = Path("sweep"),
+    cluster: Annotated[
+        str, typer.Option(help="A Ray cluster: 'local', 'auto', or host:port of its head.")
+    ] = "local",
+    cpus: Annotated[int, typer.Option(help="Of each training.", min=1)] = 1,
+    sample: SampleOption = True,
+    json_output: JsonOption = False,
+) -> None:
+    """Train many networks on a Ray cluster, and keep the best by validation."""
+    from digitwise.cluster.connection import check_ray
+
+    check_ray("a sweep")
+    from digitwise.cluster.sweep import space_from
+    from digitwise.cluster.sweep import sweep as run_sweep
+
+    swept = run_sweep(
+        model,
+        output,
+        space=space_from({"learning_rate": learning_rate, "batch_size": batch_size}),
+        samples=samples,
+        seeds=seeds,
+        epochs=epochs,
+        validation=validation,
+        dataset=dataset,
+        path=data,
+        allow_sample=sample,
+        address=cluster,
+        cpus=cpus,
+    )
+    if json_output:
+        _print_json(swept.to_dict())
+    else:
+        _print_sweep(swept)
+
+
 @datasets_app.command("list")
 def list_datasets(json_output: JsonOption = False) -> None:
     """List the datasets known by name, and whether they are in the cache."""
@@ -819,6 +894,40 @@ def _print_training(bundle: "Bundle", json_output: bool) -> None:
                 print(f"{name:9} {before:.2%} before, {after:.2%} now")
     print(f"training  {record['seconds']:.1f} s")
     print(f"bundle    {bundle.path}")
+
+
+def _print_sweep(swept: "Sweep") -> None:
+    """Prints a sweep's trainings as tables: the search, then the seeds of what was chosen."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    for heading, trainings in (("searched", swept.searched), ("chosen", swept.chosen)):
+        if not trainings:
+            continue
+        table = Table(box=None, pad_edge=False, header_style="dim", title_justify="left")
+        names = list(trainings[0].settings)
+        for name in (*(name.replace("_", " ") for name in names), "seed", "epochs", "held out"):
+            table.add_column(name, justify="right")
+        table.add_column("test" if heading == "chosen" else "")
+        for training in trainings:
+            state = "failed" if training.error else "" if training.finished else "stopped early"
+            table.add_row(
+                *(f"{training.settings[name]:g}" for name in names),
+                str(training.seed),
+                str(training.epochs),
+                _percent(training.accuracy),
+                _percent(training.test_accuracy) if heading == "chosen" else state,
+            )
+        console.print(f"[bold]{heading}[/bold]")
+        console.print(table)
+        console.print()
+    for what, (mean, deviation) in (
+        ("held out", swept.validation_accuracy),
+        ("test", swept.test_accuracy),
+    ):
+        print(f"{what:9} {mean:.2%} ± {deviation:.2%}, {len(swept.chosen)} seeds")
+    print(f"bundle    {swept.best.path}")
 
 
 def _print_evaluation(evaluation: "Evaluation") -> None:

@@ -39,7 +39,7 @@ def _start(cluster: Any, *arguments: str | Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([*command, *map(str, arguments)], stderr=subprocess.DEVNULL)
 
 
-def _wait(until: Callable[[], bool]) -> None:
+def wait_until(until: Callable[[], bool]) -> None:
     """Waits until something has happened."""
     for _ in range(2400):
         if until():
@@ -145,7 +145,7 @@ def test_every_input_has_its_row_whatever_dies(
     arguments = (pages, "--output", output, "--shard-size", "2")
     node = cluster.add_node(num_cpus=1) if befalls == "a node is lost" else None
     driver = _start(cluster, *arguments)
-    _wait(lambda: _files(output) > 2)
+    wait_until(lambda: _files(output) > 2)
     if befalls == "a worker is killed":
         _workers()[0].kill()
     elif node is not None:
@@ -171,10 +171,10 @@ def test_an_input_at_which_workers_die_is_given_up(
     traces = output / "_job" / "attempts"
     driver = _start(cluster, folder, "--output", output, "--shard-size", "100")
     for deaths in (1, 2):
-        _wait(lambda: (traces / "000000").exists())
+        wait_until(lambda: (traces / "000000").exists())
         slow = sorted(folder.iterdir()).index(folder / "010x.png")
         died = f"\n{slow}\n"
-        _wait(lambda: (traces / "000000").read_text().count(died) == deaths)  # noqa: B023
+        wait_until(lambda: (traces / "000000").read_text().count(died) == deaths)  # noqa: B023
         for worker in _workers():
             worker.kill()
     assert driver.wait(60) == 1
@@ -188,7 +188,7 @@ def test_a_job_on_a_full_disk_goes_on_when_there_is_room(
     filler, output = small_disk / "filler", small_disk / "out"
     output.mkdir()
     driver = _start(cluster, pages, "--output", output, "--shard-size", "4")
-    _wait(lambda: _files(output) > 2)
+    wait_until(lambda: _files(output) > 2)
     with contextlib.suppress(OSError), filler.open("wb") as file:
         while True:
             file.write(bytes(4096))

@@ -25,7 +25,7 @@ from digitwise.network.checkpoints import (
 )
 from digitwise.network.optimizers import build_optimizer
 from digitwise.network.progress import ProgressDisplay
-from digitwise.network.runs import Run
+from digitwise.network.runs import OnEpoch, Run
 from digitwise.network.settings import TrainingSettings
 
 Teacher = Callable[[UInt8[np.ndarray, "n h w"]], Float32[np.ndarray, "n outputs"]]
@@ -43,6 +43,7 @@ def fit(
     validation: LabeledImages,
     run: Run,
     teacher: Teacher | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> TrainingState:
     """Trains a model from the run's last checkpoint on.
 
@@ -54,6 +55,7 @@ def fit(
         validation: what early stopping looks at; may be empty.
         run: where checkpoints and history go.
         teacher: gives the probabilities that are learned besides the labels.
+        on_epoch: is told each epoch's figures, once they are kept.
 
     Returns:
         Where the training ended.
@@ -69,7 +71,7 @@ def fit(
         started = time.perf_counter()
         _compile(model, settings)
         restore_checkpoint(model, checkpoint)
-        keeper = _Keeper(run, settings, checkpoint, started)
+        keeper = _Keeper(run, settings, checkpoint, started, on_epoch)
         if not state.stopped and state.epoch < settings.total_epochs:
             with ProgressDisplay(settings, state.epoch) as display:
                 model.fit(
@@ -221,7 +223,12 @@ class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]
     """Keeps history, best weights, early stopping and checkpoints, after each epoch."""
 
     def __init__(
-        self, run: Run, settings: TrainingSettings, checkpoint: Checkpoint, started: float
+        self,
+        run: Run,
+        settings: TrainingSettings,
+        checkpoint: Checkpoint,
+        started: float,
+        on_epoch: OnEpoch | None,
     ) -> None:
         super().__init__()
         self._run = run
@@ -229,6 +236,7 @@ class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         self._state = checkpoint.state
         self._seconds_before = checkpoint.state.seconds
         self._started = started
+        self._on_epoch = on_epoch
         self.best = checkpoint.best
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -253,3 +261,5 @@ class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]
             state.stopped = self.model.stop_training = True
         write_checkpoint(self._run.checkpoints, take_checkpoint(self.model, state, self.best))
         self._run.write_history(state.history)
+        if self._on_epoch is not None:
+            self._on_epoch(state.history[-1])

@@ -8,7 +8,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from digitwise.storage import sweep_unfinished, write_text
 
 SETTINGS_FILE = "settings.json"
 EpochFigures = dict[str, int | float]
+OnEpoch = Callable[[EpochFigures], None]
 _ROOM_NEEDED = 64 * 1024 * 1024
 
 

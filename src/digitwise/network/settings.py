@@ -268,6 +268,17 @@ def number_of_epochs(value: Any) -> int | float:
     return whole_number("epochs", int(value) if isinstance(value, float) else value)
 
 
+def check_learning_rate(value: Any) -> float:
+    """Takes a learning rate.
+
+    Raises:
+        DigitwiseError: it is no number above 0.
+    """
+    if not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise DigitwiseError(f"--learning-rate {value} is no number above 0")
+    return float(value)
+
+
 def check_precision(precision: Any) -> None:
     """Refuses a precision that there is not.
 
@@ -319,9 +330,9 @@ def differing(settings: TrainingSettings, asked: Mapping[str, Any]) -> list[str]
         settings: the run's.
         asked: values by the settings' names; None where nothing was asked for.
     """
-    known = {field.name for field in fields(settings)}
+    known = {**vars(settings.recipe), **vars(settings)}
     return [
-        f"{name.replace('_', '-')} {getattr(settings, name)}, not {value}"
+        f"{name.replace('_', '-')} {known[name]}, not {value}"
         for name, value in asked.items()
-        if name in known and value is not None and getattr(settings, name) != value
+        if name in known and value is not None and known[name] != value
     ]

@@ -41,13 +41,14 @@ from digitwise.data.preprocessing import add_channel, normalize, split
 from digitwise.errors import DigitwiseError, MissingClassWarning, TakenError, missing_extra
 from digitwise.messages import say
 from digitwise.network.evaluation import calibrate, score
-from digitwise.network.runs import SETTINGS_FILE, Run, plan_run
+from digitwise.network.runs import SETTINGS_FILE, OnEpoch, Run, plan_run
 from digitwise.network.settings import (
     OWN_NETWORK,
     OWN_RECIPE,
     RECIPES,
     Recipe,
     TrainingSettings,
+    check_learning_rate,
     check_precision,
     choose_precision,
     differing,
@@ -86,6 +87,8 @@ def train(
     precision: str = "auto",
     allow_sample: bool = True,
     minimum_steps: SupportsIndex | None = None,
+    learning_rate: float | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> Bundle:
     """Loads, preprocesses, trains and evaluates: the tutorial's steps 2 to 5 in one call.
 
@@ -122,6 +125,8 @@ def train(
         allow_sample: whether the built-in sample may stand in for MNIST.
         minimum_steps: epochs are added until there are as many steps, so that small data is
             learned too; left out, 300, and none where a share of an epoch was asked for.
+        learning_rate: the highest of the schedule; left out, the recipe's.
+        on_epoch: is told each epoch's figures, by the names in `history.csv`, once they are kept.
 
     Returns:
         The bundle, whose record has settings, data, and validation and test figures.
@@ -144,6 +149,7 @@ def train(
         precision,
         allow_sample,
         minimum_steps,
+        learning_rate,
     )
     given = _open_network(settings) if settings.start else model
     own = None if isinstance(given, str) else given
@@ -159,7 +165,7 @@ def train(
                 raise
             run = plan_run(None, data.name, settings.architecture)
     with run.locked():
-        return _finish(run, settings, data, network)
+        return _finish(run, settings, data, network, on_epoch)
 
 
 def _settle(
@@ -176,6 +182,7 @@ def _settle(
     precision: str,
     allow_sample: bool,
     minimum_steps: SupportsIndex | None,
+    learning_rate: float | None,
 ) -> tuple[TrainingSettings, Dataset, Run]:
     """Settles what `train` was asked for: numbers, folder and data, before Keras is imported."""
     if find_spec("keras") is None:
@@ -187,6 +194,8 @@ def _settle(
     recipe = RECIPES[OWN_RECIPE] if architecture == OWN_NETWORK else recipe_for(architecture)
     if start is not None:
         recipe = fine_tuning(recipe)
+    if learning_rate is not None:
+        recipe = replace(recipe, learning_rate=check_learning_rate(learning_rate))
     epochs = number_of_epochs(recipe.epochs if epochs is None else epochs)
     batch_size = whole_number("batch-size", recipe.batch_size if batch_size is None else batch_size)
     validation = None if validation is None else whole_number("validation", validation)
@@ -315,13 +324,18 @@ def _parts(
     return np.concatenate([kept, np.tile(own, repeats - 1)]), held
 
 
-def resume(run: str | Path, asked: Mapping[str, Any] | None = None) -> Bundle:
+def resume(
+    run: str | Path,
+    asked: Mapping[str, Any] | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> Bundle:
     """Continues a training that was broken off, to the very weights it would have had.
 
     Args:
         run: the run's folder.
         asked: settings by name that the caller believes the run to have; a value of None asks
             for nothing.
+        on_epoch: is told the figures of each epoch that was left to train.
 
     Returns:
         The run's bundle; at once where the run is finished.
@@ -338,10 +352,10 @@ def resume(run: str | Path, asked: Mapping[str, Any] | None = None) -> Bundle:
             f"{opened.folder}: the run has {'; '.join(differences)}: resume without these options"
         )
     with opened.locked():
-        return _continue(opened, settings)
+        return _continue(opened, settings, on_epoch)
 
 
-def _continue(opened: Run, settings: TrainingSettings) -> Bundle:
+def _continue(opened: Run, settings: TrainingSettings, on_epoch: OnEpoch | None) -> Bundle:
     """Finishes a run that no other process is training."""
     opened.sweep()
     if opened.bundle.is_dir():
@@ -358,7 +372,7 @@ def _continue(opened: Run, settings: TrainingSettings) -> Bundle:
             f"{data.source}: the data has changed since the run {opened.folder} began: "
             "start a new run"
         )
-    return _finish(opened, settings, replace(data, name=settings.dataset), None)
+    return _finish(opened, settings, replace(data, name=settings.dataset), None, on_epoch)
 
 
 def _name_of(model: Any) -> str:
@@ -462,7 +476,11 @@ def _open_run(run: Run, settings: TrainingSettings, network: "keras.Sequential")
 
 
 def _finish(
-    run: Run, settings: TrainingSettings, data: Dataset, network: "keras.Sequential | None"
+    run: Run,
+    settings: TrainingSettings,
+    data: Dataset,
+    network: "keras.Sequential | None",
+    on_epoch: OnEpoch | None,
 ) -> Bundle:
     """Trains what is left to train and leaves the bundle."""
     from digitwise.network.fitting import fit
@@ -476,7 +494,8 @@ def _finish(
         f"({len(held):,} held out for validation), computing in {settings.precision}"
     )
     try:
-        state = fit(network, settings, data.train, kept, validation, run, _teacher(settings))
+        teacher = _teacher(settings)
+        state = fit(network, settings, data.train, kept, validation, run, teacher, on_epoch)
     except KeyboardInterrupt:
         say(f"stopped: digitwise train --resume {run.folder} goes on")
         raise
