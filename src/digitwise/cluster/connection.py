@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 
@@ -67,7 +68,8 @@ def connected(address: str) -> Iterator[int]:
                 "'ray start --head', or take --cluster local"
             ) from error
     try:
-        yield max(1, int(ray.cluster_resources().get("CPU", 1)))
+        with contextlib.redirect_stdout(sys.stderr):  # where Ray tells of workers that died
+            yield max(1, int(ray.cluster_resources().get("CPU", 1)))
     finally:
         if joined:
             ray.shutdown()

@@ -7,6 +7,7 @@ the best are trained with all seeds, so that their spread is known. Each trainin
 """
 
 import csv
+import functools
 import hashlib
 import io
 import itertools
@@ -50,8 +51,8 @@ Settings = dict[str, float | int]
 class Interval:
     """Numbers from low to high, as likely between 1 and 2 as between 10 and 20."""
 
-    low: float
-    high: float
+    low: float | int
+    high: float | int
 
 
 Space = Mapping[str, Interval | Sequence[float | int]]
@@ -321,30 +322,7 @@ def _train_all(
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # else Tune prints boxes to stdout
     from ray import tune
 
-    class Teller(tune.Callback):
-        """Says what each training came to."""
-
-        done = 0
-
-        def on_trial_complete(
-            self,
-            iteration: int,  # noqa: ARG002
-            trials: Any,  # noqa: ARG002
-            trial: Any,
-            **info: Any,  # noqa: ARG002
-        ) -> None:
-            self.done += 1
-            settings, seed = wanted[trial.config["number"]]
-            training = _training(folder, settings, seed, trial.last_result)
-            say(f"{self.done} of {len(wanted)}: {_words(training)}")
-
-    def train_one(config: dict[str, Any]) -> None:
-        settings, seed = wanted[config["number"]]
-        try:
-            _train(folder, arguments, settings, seed, tune.report)
-        except DigitwiseError as error:  # trying again would not help
-            reason = error.reason if isinstance(error, MachineError) else None
-            tune.report({"val_loss": math.inf, "error": str(error), "refused": reason})
+    from digitwise.cluster.callbacks import OnComplete
 
     scheduler = None
     if stop and arguments["epochs"] > 1:
@@ -353,14 +331,15 @@ def _train_all(
             grace_period=max(1, arguments["epochs"] // _REDUCTION**2),
             reduction_factor=_REDUCTION,
         )
+    trainable = tune.with_parameters(_train_one, folder=folder, arguments=arguments, wanted=wanted)
     tuner = tune.Tuner(
-        tune.with_resources(train_one, {"cpu": cpus}),
+        tune.with_resources(trainable, {"cpu": cpus}),
         param_space={"number": tune.grid_search(list(range(len(wanted))))},
         tune_config=tune.TuneConfig(metric="val_loss", mode="min", scheduler=scheduler),
         run_config=tune.RunConfig(
             storage_path=str(folder / _TUNE_FOLDER),
             failure_config=tune.FailureConfig(max_failures=_RETRIES),
-            callbacks=[Teller()],
+            callbacks=[OnComplete(functools.partial(_tell, folder, wanted))],
             verbose=0,
         ),
     )
@@ -374,6 +353,36 @@ def _train_all(
     return trainings
 
 
+def _tell(
+    folder: Path,
+    wanted: list[tuple[Settings, int]],
+    ended: int,
+    config: dict[str, Any],
+    outcome: dict[str, Any],
+) -> None:
+    """Says what a training came to."""
+    settings, seed = wanted[config["number"]]
+    training = _training(folder, settings, seed, outcome)
+    say(f"{ended} of {len(wanted)}: {_words(training)}")
+
+
+def _train_one(
+    config: dict[str, Any],
+    folder: Path,
+    arguments: dict[str, Any],
+    wanted: list[tuple[Settings, int]],
+) -> None:
+    """Trains one network in a process of its own, or goes on with it, and reports each epoch."""
+    from ray import tune
+
+    settings, seed = wanted[config["number"]]
+    try:
+        _train(folder, arguments, settings, seed, tune.report)
+    except DigitwiseError as error:  # trying again would not help
+        reason = error.reason if isinstance(error, MachineError) else None
+        tune.report({"val_loss": math.inf, "error": str(error), "refused": reason})
+
+
 def _train(
     folder: Path,
     arguments: dict[str, Any],
@@ -381,7 +390,7 @@ def _train(
     seed: int,
     report: Callable[[dict[str, Any]], None],
 ) -> None:
-    """Trains one network in this process, or goes on with it, and reports each epoch."""
+    """Trains one network, or goes on with it, and reports each epoch."""
     os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")  # Ray's
     run = _run(folder, settings, seed)
 
@@ -453,7 +462,7 @@ def _words(training: Training) -> str:
         return f"{words}: failed: {training.error}"
     if training.accuracy is None:
         return f"{words}: not begun"
-    state = "" if training.finished else f", stopped after {training.epochs} epochs"
+    state = "" if training.finished else f", stopped at epoch {training.epochs}"
     return f"{words}: {training.accuracy:.2%} of the images held out{state}"
 
 
