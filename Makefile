@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test lint format docs benchmark load pins clean
+.PHONY: train test lint format docs benchmark load scale pins clean
 
 train: $(VENV)/ready
 	$(BIN)/digitwise train --model fast
@@ -47,6 +47,11 @@ benchmark: $(VENV)/ready
 # What the service bears, with the client on the same machine; a quarter of an hour.
 load: $(VENV)/ready
 	$(BIN)/python benchmarks/load.py
+
+# Reading in bulk on Ray, with one worker and two; a quarter of an hour.
+scale: $(VENV)/ready
+	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/tables.py
 
 # One set of pins for Python 3.11 to 3.13, Linux and macOS, x86-64 and arm64.
 pins:

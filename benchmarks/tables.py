@@ -14,7 +14,12 @@ from typing import Any
 import results
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = (ROOT / "README.md", ROOT / "MODEL_CARD.md", ROOT / "docs" / "benchmarks.md")
+DOCUMENTS = (
+    ROOT / "README.md",
+    ROOT / "MODEL_CARD.md",
+    ROOT / "docs" / "benchmarks.md",
+    ROOT / "docs" / "scaling.md",
+)
 
 
 def training_table() -> str:
@@ -246,6 +251,28 @@ def scaling_table() -> str:
     return _contenders_table("scaling", columns)
 
 
+def bulk_speed_table() -> str:
+    """Words how fast pages are read with more workers."""
+    columns = {
+        "who reads": "{name}",
+        "pages a second": "{a_second:.1f}",
+        "of `digitwise read`": "{of_read:.2f}",
+        "of one worker": "{of_one_worker:.2f}",
+    }
+    return _contenders_table("bulk-speed", columns)
+
+
+def bulk_memory_table() -> str:
+    """Words how much memory more inputs take."""
+    columns = {
+        "inputs": "{name}",
+        "the driver's most": "{driver_megabytes:,.0f} MB",
+        "a worker's most": "{worker_megabytes:,.0f} MB",
+        "pages a second": "{a_second:.1f}",
+    }
+    return _contenders_table("bulk-memory", columns)
+
+
 def _contenders_table(row: str, columns: dict[str, str]) -> str:
     """Tables a row's contenders: what stands in each column is a format of their figures."""
     kept = results.read(row)
@@ -268,6 +295,8 @@ TABLES = {
     "sets": sets_table,
     "reading": reading_table,
     "pages": pages_table,
+    "bulk-speed": bulk_speed_table,
+    "bulk-memory": bulk_memory_table,
 }
 
 
