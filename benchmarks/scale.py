@@ -2,8 +2,8 @@
 
     python benchmarks/scale.py [ROW...] [--again] [--quick]
 
-Without rows, both: bulk-speed (2,000 composed pages, read by `digitwise read` held to one thread, by
-one worker and by two, in turn) and bulk-memory (1,000 inputs and 10,000). Each process has one
+Without rows, both: bulk-speed (2,000 composed pages, read by `digitwise read` held to one thread,
+by one worker and by two, in turn) and bulk-memory (1,000 inputs and 10,000). Each process has one
 thread. Rates are those of warm readers: what comes before the first shard is done, such as Ray's
 start, is left out on all sides; what the driver does until its call returns is counted. --quick
 takes a tenth of the pages.

@@ -262,6 +262,21 @@ def bulk_speed_table() -> str:
     return _contenders_table("bulk-speed", columns)
 
 
+def bulk_cost_table() -> str:
+    """Words what many pages cost, by the rate that was measured."""
+    kept = results.read("bulk-speed")
+    if kept is None:
+        return _UNMEASURED
+    rate = kept["contenders"]["two workers"]["a_second"] / 2
+    lines = ["| pages | hours of one core | time on 100 cores |", "| --- | --- | --- |"]
+    for pages, words in ((10**6, "a million"), (10**9, "a billion")):
+        hours = pages / rate / 3600
+        days = hours / 100 / 24
+        time = f"{hours / 100 * 60:.0f} minutes" if days < 1 else f"{days:,.0f} days"
+        lines.append(f"| {words} | {hours:,.0f} | {time} |")
+    return "\n".join(lines)
+
+
 def bulk_memory_table() -> str:
     """Words how much memory more inputs take."""
     columns = {
@@ -296,6 +311,7 @@ TABLES = {
     "reading": reading_table,
     "pages": pages_table,
     "bulk-speed": bulk_speed_table,
+    "bulk-cost": bulk_cost_table,
     "bulk-memory": bulk_memory_table,
 }
 

@@ -35,7 +35,7 @@ def test_links_and_pictures_are_there() -> None:
 
 
 def test_commands_and_options_are_known(capsys: pytest.CaptureFixture[str]) -> None:
-    for line in re.findall(r"(?:^|`)(digitwise (?:train|evaluate|datasets)[^#`\n]*)", README, re.M):
+    for line in re.findall(r"(?:^|`)(digitwise [a-z][^#`\n]*)", README, re.M):
         words = line.split()
         options = [word for word in words if word.startswith("--")]
         depth = 3 if words[1] == "datasets" else 2
