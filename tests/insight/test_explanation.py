@@ -53,6 +53,22 @@ def test_every_layer_has_the_values_that_keras_computes(
             np.testing.assert_allclose(output.values, values[0], atol=1e-4)
 
 
+def test_the_first_maps_are_sums_over_patches(explainer: Explainer, digits: Digits) -> None:
+    first = explainer.first_layer
+    assert first is not None
+    height, width, _, _ = first.kernels.shape
+    output = explainer.outputs(digits[0][0])[0]
+    assert output.name == first.layer
+    above, left = first.padding
+    scaled = np.pad(digits[0][0] / 255, ((above, height), (left, width)))
+    patches = np.lib.stride_tricks.sliding_window_view(scaled, (height, width))
+    stride = 28 // output.values.shape[0]
+    sums = np.einsum("yxij,ijf->yxf", patches[::stride, ::stride], first.kernels[:, :, 0])
+    rows, columns, _ = output.values.shape
+    cells = np.maximum(first.scale * sums[:rows, :columns] + first.shift, 0)
+    np.testing.assert_allclose(cells, output.values, atol=1e-4)
+
+
 def _fall(explainer: Explainer, image: np.ndarray, pixels: np.ndarray, label: int) -> float:
     """Tells how far the probability of a class falls where pixels are hidden."""
     hidden = image.copy()

@@ -2,10 +2,12 @@
 
 import io
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2 as httpx
 import jsonschema
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ import digitwise as dw
 from digitwise.cli import main
 from digitwise.serving.app import create_app
 from digitwise.serving.settings import ServiceSettings
+from tests.serving.conftest import running
 
 SCHEMAS = Path(dw.__file__).parent / "schemas"
 ONE = {
@@ -193,3 +196,21 @@ def test_the_command_says_what_keeps_it_from_serving(
     assert "choose another --host or --port" in capsys.readouterr().err
     assert main(["serve", "--bundle", "nowhere"]) == 2
     assert "nowhere: no such bundle" in capsys.readouterr().err
+
+
+def test_a_stop_finishes_what_has_begun(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    body = json.dumps({"pixels": digits[0][0].tolist()}).encode()
+    with running("--port", "0") as service:
+        metrics = f"{service.address}/metrics"
+
+        def sent() -> Iterator[bytes]:
+            yield body[:100]
+            while "digitwise_requests_inside 2.0" not in httpx.get(metrics).text:
+                pass  # what asks for the figures is inside, too
+            service.process.terminate()
+            yield body[100:]
+
+        headers = {"content-type": "application/json"}
+        answer = httpx.post(f"{service.address}/api/read", content=sent(), headers=headers)
+        assert answer.json()["text"] == str(digits[1][0])
+        assert service.process.wait(20) in (0, -signal.SIGTERM)

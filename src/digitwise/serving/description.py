@@ -39,11 +39,15 @@ _PROBLEM = {"content": {MEDIA_TYPE: {"schema": _schema("problem")}}}
 
 
 def _responses(
-    done: int, what: str, schema: dict[str, Any], *refusals: int
+    done: int,
+    what: str,
+    schema: dict[str, Any],
+    *refusals: int,
+    media_type: str = "application/json",
 ) -> dict[int | str, dict[str, Any]]:
     """Describes the answers of an address."""
     answers: dict[int | str, dict[str, Any]] = {
-        done: {"description": what, "content": {"application/json": {"schema": schema}}}
+        done: {"description": what, "content": {media_type: {"schema": schema}}}
     }
     return answers | {status: {"description": _REFUSALS[status], **_PROBLEM} for status in refusals}
 
@@ -112,6 +116,7 @@ READY: dict[str, Any] = {
 }
 METRICS: dict[str, Any] = {
     "summary": "Figures for Prometheus",
-    "responses": {200: {"description": "In its text format.", "content": {"text/plain": {}}}}
-    | {401: _responses(200, "", {}, 401)[401]},
+    "responses": _responses(
+        200, "In its text format.", {"type": "string"}, 401, media_type="text/plain"
+    ),
 }
