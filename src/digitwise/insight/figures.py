@@ -17,7 +17,7 @@ from digitwise.storage import open_whole
 try:
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
+    from matplotlib.ticker import PercentFormatter
 except ImportError as error:
     raise missing_extra("drawing figures", "insight") from error
 
@@ -207,7 +207,7 @@ def evidence(
     ax.imshow(image, cmap="gray_r", vmin=0, vmax=510)
     strength = np.abs(values) / most
     shown = ax.imshow(values, cmap=_EVIDENCE, vmin=-most, vmax=most, alpha=0.9 * strength**0.6)
-    figure.colorbar(shown, cax=figure.add_axes((0.78, 0.08, 0.035, 0.78)), label="evidence (nats)")
+    _color_scale(figure, shown, (0.78, 0.08, 0.035, 0.78)).set_ylabel("evidence (nats)")
     ax.contour(image, levels=[100], colors=GROUND, linewidths=0.8)
     ax.set_title(title, fontsize=10)
     ax.set_xticks([])
@@ -298,10 +298,23 @@ def _tiles(
         ax.tick_params(length=0)
     else:
         ax.set_axis_off()
-    scale = figure.add_axes(((left + wide) / whole + 0.01, 0.1 * down, 0.02, 0.8 * down))
-    figure.colorbar(shown, cax=scale)
+    _color_scale(figure, shown, ((left + wide) / whole + 0.01, 0.1 * down, 0.02, 0.8 * down))
     figure.text(0.01, 1 - 0.12 / (high + head), title, va="top", fontsize=10)
     return figure
+
+
+def _color_scale(figure: Figure, shown: Any, place: tuple[float, float, float, float]) -> Any:
+    """Draws what number each color is; matplotlib's own colorbar takes three times as long."""
+    ax = figure.add_axes(place)
+    low, top = shown.get_clim()
+    steps = np.linspace(low, top, 128)[:, np.newaxis]
+    ax.imshow(steps, cmap=shown.get_cmap(), aspect="auto", origin="lower", extent=(0, 1, low, top))
+    ax.set_xticks([])
+    ends = [low, (low + top) / 2, top]  # few, since text is slow to draw
+    ax.set_yticks(ends, [f"{value:.2g}" for value in ends])
+    ax.yaxis.set_label_position("right")
+    ax.yaxis.tick_right()
+    return ax
 
 
 def neighbors(
