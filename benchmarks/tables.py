@@ -251,6 +251,53 @@ def scaling_table() -> str:
     return _contenders_table("scaling", columns)
 
 
+def load_table() -> str:
+    """Words what the service bears, a row a load."""
+    lines = ["| load | measured | command |", "| --- | --- | --- |"]
+    if kept := results.read("load-crops"):
+        refused = sum(count for status, count in kept["statuses"].items() if status != "200")
+        measured = (
+            f"**{kept['a_second']:,.0f}** a second, half within {kept['median_milliseconds']:.0f} "
+            f"ms, 99 in 100 within **{kept['p99_milliseconds']:.0f} ms**; {refused} of "
+            f"{kept['requests']:,} refused"
+        )
+        lines.append(f"| 64 connections, a minute of 28×28 digits | {measured} | {_quoted(kept)} |")
+    if kept := results.read("load-overload"):
+        under, after = kept["under"][-1], kept["after"]
+        shares = [part["statuses"].get("503", 0) / part["requests"] for part in kept["under"]]
+        low, top = kept["megabytes"][0], kept["megabytes"][-1]
+        measured = (
+            f"{max(shares):.0%} are told 503 and when to come again, {under['a_second']:,.0f} "
+            f"answers a second; {low:.0f} MB before, {top:.0f} MB after; with 64 connections right "
+            f"afterwards {after['a_second']:,.0f} a second, none refused"
+        )
+        assert set(after["statuses"]) == {"200"}
+        lines.append(
+            f"| 1,024 connections, four times what is let in | {measured} | {_quoted(kept)} |"
+        )
+    if kept := results.read("load-mixed"):
+        requests = sum(part["requests"] for part in kept["parts"])
+        memory = kept["megabytes"]
+        measured = (
+            f"{requests:,} requests; {memory[0]:.0f} MB at the beginning, {memory[len(memory) // 2]:.0f} "
+            f"MB halfway, {memory[-1]:.0f} MB at the end"
+        )
+        what = "ten minutes of digits, strokes, explanations, pages and broken files"
+        lines.append(f"| {what} | {measured} | {_quoted(kept)} |")
+    if kept := results.read("load-page"):
+        measured = f"**{kept['median_milliseconds']:.0f} ms** (median of {kept['answers']})"
+        lines.append(f"| on the page, from a stroke to its bars | {measured} | {_quoted(kept)} |")
+    if kept := results.read("load-crops"):
+        measured = f"{kept['start_seconds']:.1f} s, {kept['idle_megabytes']:.0f} MB resident"
+        lines.append(f"| to start | {measured} | {_quoted(kept)} |")
+    return "\n".join(lines)
+
+
+def _quoted(kept: dict[str, Any]) -> str:
+    """Words the command that measures a row."""
+    return f"`{kept['command']}`"
+
+
 def bulk_speed_table() -> str:
     """Words how fast pages are read with more workers."""
     columns = {
@@ -310,6 +357,7 @@ TABLES = {
     "sets": sets_table,
     "reading": reading_table,
     "pages": pages_table,
+    "load": load_table,
     "bulk-speed": bulk_speed_table,
     "bulk-cost": bulk_cost_table,
     "bulk-memory": bulk_memory_table,
