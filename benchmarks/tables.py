@@ -277,10 +277,10 @@ def load_table() -> str:
         )
     if kept := results.read("load-mixed"):
         requests = sum(part["requests"] for part in kept["parts"])
-        memory = kept["megabytes"]
+        first, *_, last = memory = kept["megabytes"]
         measured = (
-            f"{requests:,} requests; {memory[0]:.0f} MB at the beginning, {memory[len(memory) // 2]:.0f} "
-            f"MB halfway, {memory[-1]:.0f} MB at the end"
+            f"{requests:,} requests; {first:.0f} MB at the beginning, "
+            f"{memory[len(memory) // 2]:.0f} MB halfway, {last:.0f} MB at the end"
         )
         what = "ten minutes of digits, strokes, explanations, pages and broken files"
         lines.append(f"| {what} | {measured} | {_quoted(kept)} |")

@@ -17,7 +17,7 @@ from digitwise.storage import open_whole
 try:
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
 except ImportError as error:
     raise missing_extra("drawing figures", "insight") from error
 
