@@ -43,6 +43,7 @@ export class Layers {
     dialog.querySelector("button").addEventListener("click", () => dialog.close());
     dialog.addEventListener("close", () => (this.open = null));
     new ResizeObserver(() => this.paint()).observe(home);
+    this.watcher = new IntersectionObserver((seen) => this.#notice(seen), { rootMargin: "200px" });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.paint());
   }
 
@@ -60,14 +61,31 @@ export class Layers {
 
   paint() {
     const layers = this.digit?.layers ?? [];
-    while (this.shown.length > layers.length) this.shown.pop().part.remove();
+    while (this.shown.length > layers.length) {
+      const { part } = this.shown.pop();
+      this.watcher.unobserve(part);
+      part.remove();
+    }
     const colors = mapColors();
     this.painted = performance.now();
     layers.forEach((layer, index) => {
-      this.shown[index] ??= this.#add(index);
-      this.#paintLayer(layer, index, colors);
+      const shown = (this.shown[index] ??= this.#add(index));
+      if (shown.inView) this.#paintLayer(layer, index, colors);
+      else shown.stale = true;
     });
     this.pause = Math.max(PAUSE, IDLE * (performance.now() - this.painted));
+  }
+
+  /** Paints what comes into view and was left out meanwhile. */
+  #notice(seen) {
+    for (const { target, isIntersecting } of seen) {
+      const index = this.shown.findIndex(({ part }) => part === target);
+      if (index < 0) continue;
+      this.shown[index].inView = isIntersecting;
+      if (isIntersecting && this.shown[index].stale) {
+        this.#paintLayer(this.digit.layers[index], index, mapColors());
+      }
+    }
   }
 
   #add(index) {
@@ -77,7 +95,8 @@ export class Layers {
     const canvas = document.createElement("canvas");
     part.append(heading, canvas);
     this.home.append(part);
-    const shown = { part, heading, canvas, chosen: 0, columns: 1 };
+    const shown = { part, heading, canvas, chosen: 0, columns: 1, inView: true, stale: false };
+    this.watcher.observe(part);
     canvas.addEventListener("click", (event) => {
       const frame = canvas.getBoundingClientRect();
       const zoom = canvas.width / shown.density / frame.width;
@@ -98,6 +117,7 @@ export class Layers {
 
   #paintLayer(layer, index, colors) {
     const shown = this.shown[index];
+    shown.stale = false;
     const isMap = layer.shape.length === 3;
     const [height, width, count] = isMap ? layer.shape : [1, 1, layer.shape[0]];
     const kind = WORDS.kinds[layer.kind] ?? layer.kind;
