@@ -9,7 +9,7 @@ train: $(VENV)/ready
 	$(BIN)/digitwise train --model fast
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from digitwise.errors import MachineError, TakenError, machine_error
+from digitwise.errors import DigitwiseError, MachineError, TakenError, machine_error
 
 _UNFINISHED = ".unfinished-"
 
@@ -110,6 +110,24 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
         MachineError: as `open_whole` does.
     """
     write_text(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON file that `write_json` wrote.
+
+    Raises:
+        DigitwiseError: it is damaged.
+        MachineError: it may not be read.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise DigitwiseError(f"{path}: damaged: name another folder") from error
+    except OSError as error:
+        raise machine_error(f"read {path}", error) from error
+    if not isinstance(document, dict):
+        raise DigitwiseError(f"{path}: damaged: name another folder")
+    return document
 
 
 def _sync_folder(folder: Path) -> None:

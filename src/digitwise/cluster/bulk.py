@@ -35,9 +35,10 @@ from digitwise.cluster.listing import (
     write_listing,
 )
 from digitwise.errors import DigitwiseError, MachineError, machine_error
+from digitwise.messages import say
 from digitwise.reading.images import LARGEST_FILE
 from digitwise.reading.reader import Reader, Reading
-from digitwise.storage import open_whole, sweep_unfinished, write_json
+from digitwise.storage import open_whole, read_json, sweep_unfinished, write_json
 
 SHARD_SIZE = 500
 JOB_FOLDER = "_job"  # readers of Parquet folders leave out what begins with _
@@ -153,10 +154,14 @@ def read_in_bulk(
         if missing:
             worker = (str(folder), str(opened.path.absolute()))
             with connected(address) as cpus:
-                for counts in _results(missing, worker, workers or cpus):
-                    total += counts
-                    if on_progress:
-                        on_progress(total.inputs, inputs)
+                try:
+                    for counts in _results(missing, worker, workers or cpus):
+                        total += counts
+                        if on_progress:
+                            on_progress(total.inputs, inputs)
+                except KeyboardInterrupt:
+                    say(f"stopped at {total.inputs:,} of {inputs:,}: the same command goes on")
+                    raise
         sweep_unfinished(folder)
     return BulkReading(Path(output), shards, resumed, total, time.perf_counter() - started)
 
@@ -284,7 +289,7 @@ class _Job:
                 }
                 write_json(self._record, record)
             else:
-                record = json.loads(self._record.read_text(encoding="utf-8"))
+                record = read_json(self._record)
                 if record["bundle"] != bundle:
                     raise DigitwiseError(
                         f"{self._folder} was begun with another bundle: name another folder"

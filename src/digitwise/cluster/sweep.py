@@ -32,7 +32,7 @@ from digitwise.messages import say
 from digitwise.network.runs import SETTINGS_FILE, EpochFigures, Run
 from digitwise.network.settings import check_learning_rate, recipe_for, whole_number
 from digitwise.network.training import resume, train
-from digitwise.storage import folder_whole, write_json, write_text
+from digitwise.storage import folder_whole, read_json, write_json, write_text
 
 PLAN_FILE = "sweep.json"
 RESULTS_FILE = "results.csv"
@@ -296,7 +296,7 @@ def _keep_plan(folder: Path, plan: dict[str, Any]) -> None:
     file = folder / PLAN_FILE
     if not file.exists():
         write_json(file, plan)
-    elif json.loads(file.read_text(encoding="utf-8")) != plan:
+    elif read_json(file) != plan:
         raise DigitwiseError(f"{folder} holds another sweep: name another --output")
 
 
