@@ -186,15 +186,11 @@ def test_a_job_on_a_full_disk_goes_on_when_there_is_room(
     cluster: Any, pages: Path, small_disk: Path
 ) -> None:
     filler, output = small_disk / "filler", small_disk / "out"
-    output.mkdir()
+    filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - 80_000))
     driver = _start(cluster, pages, "--output", output, "--shard-size", "4")
-    wait_until(lambda: _files(output) > 2)
-    with contextlib.suppress(OSError), filler.open("wb") as file:
-        while True:
-            file.write(bytes(4096))
     assert driver.wait(60) == MACHINE_REFUSED
     before = _files(output)
-    assert 2 < before < 15
+    assert 0 < before < 15
     filler.unlink()
     driver = _start(cluster, pages, "--output", output, "--shard-size", "4")
     assert driver.wait(60) == 1
