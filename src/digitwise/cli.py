@@ -407,6 +407,8 @@ def _read_in_bulk(
         print(f"digits   {counts.digits:,} on {counts.lines:,} lines")
         print(f"seconds  {reading.seconds:,.1f}")
         print(f"output   {reading.output}, {reading.shards:,} files")
+    if counts.others:
+        say(f"besides digits {counts.others:,} marks and unknown things: see the column others")
     if counts.failed:
         say(
             f"digitwise: {counts.failed:,} of {counts.inputs:,} inputs could not be read: see the "
@@ -762,6 +764,9 @@ def _print_explanation(explanation: "Explanation") -> None:
     if explanation.reading.notice:
         say(f"{explanation.reading.path}: {explanation.reading.notice}")
     print(explanation.reading.text or "no digits")
+    besides = _count_others(explanation.reading.to_dict()["others"])
+    if besides:
+        say(f"{explanation.reading.path}: besides digits {besides}: read --json tells where")
     for number, part in enumerate(explanation.digits, 1):
         numbers = part.to_dict(explanation.bundle.classes)
         likely = sorted(numbers["probabilities"].items(), key=lambda item: -item[1])[:3]
@@ -836,15 +841,16 @@ def _print_csv(documents: Sequence[dict[str, Any]]) -> None:
     import csv
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["path", "page", "line", "text", "least_confidence", "error"])
+    writer.writerow(["path", "page", "line", "text", "least_confidence", "others", "error"])
     for document in documents:
         if "error" in document:
-            writer.writerow([document["path"], "", "", "", "", document["error"]])
+            writer.writerow([document["path"], "", "", "", "", "", document["error"]])
             continue
         rows = document["lines"] or [{"text": "", "digits": []}]
         for number, line in enumerate(rows, 1):
             least = min((digit["confidence"] for digit in line["digits"]), default="")
-            writer.writerow([document["path"], document["page"], number, line["text"], least, ""])
+            place = [document["path"], document["page"], number]
+            writer.writerow([*place, line["text"], least, len(document["others"]), ""])
 
 
 def _draw_run(bundle: "Bundle") -> None:

@@ -54,6 +54,7 @@ _SCHEMA = pa.schema(
         ("digits", pa.list_(pa.int8())),
         ("confidences", pa.list_(pa.float32())),
         ("boxes", pa.list_(pa.list_(pa.int32(), 4))),
+        ("others", pa.int32()),
         ("error", pa.string()),
     ]
 )
@@ -69,12 +70,14 @@ class Counts:
         failed: inputs that could not be read.
         lines: of digits.
         digits: on all lines.
+        others: what was found and is no digit.
     """
 
     inputs: int = 0
     failed: int = 0
     lines: int = 0
     digits: int = 0
+    others: int = 0
 
     def __add__(self, other: "Counts") -> "Counts":
         mine, others = asdict(self), asdict(other)
@@ -387,7 +390,8 @@ def _rows(reader: Reader, attempt: _Attempt) -> Iterator[Row]:
 
 def _rows_of(reading: Reading, name: str) -> Iterator[Row]:
     """Makes a row a line of digits; a page without any has one row, too."""
-    for number, line in enumerate(reading.to_dict()["lines"] or [{"text": "", "digits": []}], 1):
+    document = reading.to_dict()
+    for number, line in enumerate(document["lines"] or [{"text": "", "digits": []}], 1):
         yield {
             "path": name,
             "page": reading.page,
@@ -396,6 +400,7 @@ def _rows_of(reading: Reading, name: str) -> Iterator[Row]:
             "digits": [digit["digit"] for digit in line["digits"]],
             "confidences": [digit["confidence"] for digit in line["digits"]],
             "boxes": [digit["box"] for digit in line["digits"]],
+            "others": len(document["others"]),
         }
 
 
@@ -423,13 +428,15 @@ def _fetch(address: str) -> bytes:
 
 def _write(path: Path, rows: Iterator[Row], inputs: int) -> Counts:
     """Writes a shard's file whole, with its counts in it."""
-    table = pa.Table.from_pylist(list(rows), _SCHEMA)
+    listed = list(rows)
+    table = pa.Table.from_pylist(listed, _SCHEMA)
     digits = table["digits"].combine_chunks()
     counts = Counts(
         inputs=inputs,
         failed=len(table) - table["error"].null_count,
         lines=sum(bool(text) for text in table["text"].to_pylist()),
         digits=len(digits.flatten()),
+        others=sum(row["others"] for row in listed if row.get("line") == 1),
     )
     table = table.replace_schema_metadata({_COUNTS: json.dumps(asdict(counts))})
     with open_whole(path) as file:

@@ -96,6 +96,8 @@ class Reading:
         path: the file, where there is one.
         notice: what a user should know.
         pixels: (h, w, 3) uint8 RGB, the picture that was read, perhaps smaller than the file's.
+        turned: by how many degrees the page was turned against the clock before its digits were
+            recognized, so that their lines lay level.
     """
 
     width: int
@@ -106,6 +108,7 @@ class Reading:
     path: str | None = None
     notice: str | None = None
     pixels: UInt8[np.ndarray, "h w 3"] | None = field(default=None, repr=False, compare=False)
+    turned: float = 0.0
 
     @property
     def text(self) -> str:
@@ -264,6 +267,7 @@ class Reader:
             path,
             picture.notice,
             picture.pixels,
+            float(degrees),
         )
 
 

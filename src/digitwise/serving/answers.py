@@ -46,6 +46,7 @@ def explanation_answer(
     wanted = numbered if number is None else numbered[number:][:1]
     return {
         **reading_answer(reading),
+        "turned": round(reading.turned, 2),
         "digits": [_digit_answer(explainer, digit, index) for index, digit in wanted],
     }
 

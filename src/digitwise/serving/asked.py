@@ -80,7 +80,9 @@ async def asked_picture(request: Request) -> Picture:
     elif kind.startswith("image/") or kind == "application/octet-stream":
         content = await request.body()
     else:
-        raise ProblemError(415, f"{kind or 'no type'} is not read: {_KINDS}", {"Accept": "image/*"})
+        raise ProblemError(
+            415, f"{kind or 'a body without a type'} is not read: {_KINDS}", {"Accept": "image/*"}
+        )
     if not content:
         raise ProblemError(422, "the picture is empty")
     if content[:5] == b"%PDF-":

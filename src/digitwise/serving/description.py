@@ -54,15 +54,15 @@ def _responses(
 
 def _body(json_schema: dict[str, Any]) -> dict[str, Any]:
     """Describes the bodies that a picture, strokes or pixels come in."""
-    file = {"type": "string", "contentMediaType": "image/png", "format": "binary"}
+    file = {"type": "string", "format": "binary"}
     form = {"type": "object", "properties": {"image": file}, "required": ["image"]}
+    kinds = [f"image/{kind}" for kind in ("png", "jpeg", "bmp", "gif", "tiff", "webp")]
     return {
         "requestBody": {
             "required": True,
             "content": {
                 "application/json": {"schema": json_schema, "examples": _EXAMPLES},
-                "image/png": {"schema": file},
-                "image/jpeg": {"schema": file},
+                **{kind: {"schema": file} for kind in [*kinds, "application/octet-stream"]},
                 "multipart/form-data": {"schema": form},
             },
         }

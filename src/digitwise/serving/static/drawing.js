@@ -18,7 +18,7 @@ export class DrawingBox {
     this.strokes = [];
     this.strokeWidth = 18;
     this.picture = null; // {bitmap, width, height} that lies in the box instead of strokes
-    this.boxes = []; // {box, chosen, evidence}, in the reading's pixels
+    this.boxes = []; // {box, chosen, evidence, isOther}, in the reading's pixels
     this.reading = { width: WIDTH, height: HEIGHT };
     this.pen = null; // of the keyboard: {x, y, down}
     this.held = new Set();
@@ -65,7 +65,7 @@ export class DrawingBox {
     this.#changed();
   }
 
-  /** Shows what was read: boxes around digits, evidence over their ink. */
+  /** Shows what was read: boxes around digits and what is none, evidence over ink. */
   showReading(reading, boxes) {
     this.reading = reading;
     this.boxes = boxes;
@@ -84,10 +84,10 @@ export class DrawingBox {
   digitAt(event) {
     const [x, y] = this.#place(event);
     const { scale, left, top } = this.placement();
-    return this.boxes.findIndex(({ box }) => {
+    return this.boxes.findIndex(({ box, isOther }) => {
       const [bx, by, width, height] = box;
       return (
-        x >= left + bx * scale && x <= left + (bx + width) * scale &&
+        !isOther && x >= left + bx * scale && x <= left + (bx + width) * scale &&
         y >= top + by * scale && y <= top + (by + height) * scale
       );
     });
@@ -139,22 +139,15 @@ export class DrawingBox {
       pen.drawImage(this.picture.bitmap, left, top, width * scale, height * scale);
     }
     this.#drawStrokes(pen);
-    for (const { box, chosen, evidence } of this.boxes) {
+    for (const { box, chosen, evidence, isOther } of this.boxes) {
       const [x, y, width, height] = box.map((value) => value * scale);
-      if (evidence) {
-        const { canvas, x: ex, y: ey, width: ew, height: eh } = evidence;
-        const across = width / ew;
-        const down = height / eh;
-        pen.imageSmoothingEnabled = true;
-        pen.drawImage(
-          canvas, left + x - ex * across, top + y - ey * down,
-          canvas.width * across, canvas.height * down,
-        );
-      }
-      pen.strokeStyle = chosen ? "#c65d17" : "#1f5fd0";
+      if (evidence) this.#drawEvidence(pen, evidence, left + x, top + y, width, height);
+      pen.strokeStyle = isOther ? "#707070" : chosen ? "#c65d17" : "#1f5fd0";
       pen.lineWidth = chosen ? 2.5 : 1.25;
+      pen.setLineDash(isOther ? [4, 4] : []);
       pen.strokeRect(left + x - 4, top + y - 4, width + 8, height + 8);
     }
+    pen.setLineDash([]);
     if (this.pen) {
       pen.strokeStyle = this.pen.down ? "#c65d17" : "#1f5fd0";
       pen.lineWidth = 2;
@@ -162,6 +155,24 @@ export class DrawingBox {
       pen.arc(this.pen.x, this.pen.y, this.strokeWidth / 2 + 3, 0, 2 * Math.PI);
       pen.stroke();
     }
+  }
+
+  /** Lays a digit's evidence over its ink, turned back if the page was turned for reading. */
+  #drawEvidence(pen, evidence, x, y, width, height) {
+    const { canvas, turned } = evidence;
+    const lies = Math.abs((turned % 180) / 90) > 0.5 && Math.abs((turned % 180) / 90) < 1.5;
+    const [wide, high] = lies ? [height, width] : [width, height];
+    const across = wide / evidence.width;
+    const down = high / evidence.height;
+    pen.save();
+    pen.imageSmoothingEnabled = true;
+    pen.translate(x + width / 2, y + height / 2);
+    pen.rotate((turned * Math.PI) / 180);
+    pen.drawImage(
+      canvas, -wide / 2 - evidence.x * across, -high / 2 - evidence.y * down,
+      canvas.width * across, canvas.height * down,
+    );
+    pen.restore();
   }
 
   #drawStrokes(pen) {

@@ -7,6 +7,7 @@ import { LaterError, RefusedError, TokenError, bytesOf, call, token, unpack } fr
 import { WORDS, fill, percent } from "./words.js";
 
 const HEARTBEAT = 5000; // milliseconds
+const PDF = "application/pdf";
 const QUIET = 700; // milliseconds without a change until a screen reader is told
 const LAST = -1; // of the digits: the newest that was drawn
 const LONG = 14; // signs that do not fit in the largest letters
@@ -112,7 +113,11 @@ async function openPicture(file) {
   try {
     bitmap = await createImageBitmap(file, { imageOrientation: "from-image" });
   } catch {
-    // such as HEIC: the service reads it all the same
+    if (file.type && !file.type.startsWith("image/") && file.type !== PDF) {
+      at("note").textContent = fill(WORDS.noPicture, { name: file.name });
+      return;
+    }
+    // such as HEIC or PDF: the service reads it all the same
   }
   state.file = file;
   state.chosen = 0;
@@ -212,7 +217,7 @@ function show(answer) {
   result.textContent = text;
   result.classList.toggle("none", !answer?.text);
   result.classList.toggle("long", text.length > LONG);
-  if (answer) at("note").textContent = answer.notice ?? "";
+  if (answer) at("note").textContent = [answer.notice, besides(answer)].filter(Boolean).join(". ");
   else if (!state.file) at("note").textContent = "";
   showBars(digit);
   requestAnimationFrame(() => {
@@ -225,13 +230,18 @@ function show(answer) {
   announce(answer);
 }
 
+/** Words what stands among the digits and is none, so that 12.5 is no 125 in silence. */
+function besides({ text, others }) {
+  return text && others.length ? fill(WORDS.besides, { count: others.length }) : "";
+}
+
 /** Tells a screen reader what was read, once it stays. */
 function announce(answer) {
   clearTimeout(state.announcing);
   state.announcing = setTimeout(() => {
     const none = answer?.others.length ? WORDS.announcedNone : "";
     at("announcement").textContent = answer?.text
-      ? fill(WORDS.announced, { text: answer.text.split("").join(" ") })
+      ? `${fill(WORDS.announced, { text: answer.text.split("").join(" ") })}. ${besides(answer)}`
       : none;
   }, QUIET);
 }
@@ -312,10 +322,11 @@ function showBoxes() {
   const boxes = all.map(({ box: place }, index) => {
     const chosen = index === digit?.index;
     const has = chosen && digit.class_activation && at("evidence").checked;
-    const evidence = has ? evidenceLayer(unpack(digit.class_activation), bytesOf(digit.image)) : null;
-    return { box: place, chosen, evidence };
+    const layer = has && evidenceLayer(unpack(digit.class_activation), bytesOf(digit.image));
+    return { box: place, chosen, evidence: layer && { ...layer, turned: answer.turned } };
   });
-  box.showReading({ width: answer.width, height: answer.height }, boxes);
+  const others = answer.others.map(({ box: place }) => ({ box: place, isOther: true }));
+  box.showReading({ width: answer.width, height: answer.height }, [...boxes, ...others]);
 }
 
 /** Saves the chosen digit with what it is. */

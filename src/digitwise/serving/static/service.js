@@ -33,8 +33,9 @@ export async function call(path, body = null) {
   if (body !== null) {
     request.method = "POST";
     request.body = body instanceof Blob ? body : JSON.stringify(body);
-    const kind = body instanceof Blob ? body.type || "application/octet-stream" : "application/json";
-    headers["Content-Type"] = kind;
+    const isPicture = body instanceof Blob && body.type.startsWith("image/");
+    const kind = isPicture ? body.type : "application/octet-stream";
+    headers["Content-Type"] = body instanceof Blob ? kind : "application/json";
   }
   let response, answer;
   try {

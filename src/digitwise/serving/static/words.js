@@ -16,6 +16,7 @@ export const WORDS = {
   answerHeading: "Read as",
   nothing: "–",
   notDigit: "Not a digit",
+  besides: "Besides the digits: {count} that are none (grey boxes)",
   digits: "The digits that were read: choose one to look inside",
   digitChoice: "{digit}, {percent} sure",
   seenCaption: "The 28×28 pixels that the network sees",
@@ -30,8 +31,8 @@ export const WORDS = {
   networkHeading: "Inside the network",
   networkHelp:
     "What each layer makes of the digit, a small picture a map: the darker (on a dark page the " +
-    "brighter), the stronger. Choose a map to enlarge it, then a cell to see what it was computed " +
-    "from.",
+    "brighter), the stronger. Choose a map to enlarge it; in the first layer, choose a cell to " +
+    "see the pixels and weights that made it.",
   layer: "{number}. {kind}",
   maps: "{count} maps of {height}×{width}",
   units: "{count} numbers",
@@ -66,6 +67,7 @@ export const WORDS = {
   announced: "Read as {text}",
   announcedNone: "Not a digit",
   picture: "{name}, {width}×{height} pixels",
+  noPicture: "{name} is no picture.",
   unshown: "Your browser cannot show this picture; the server reads it all the same.",
   model:
     "The network “{architecture}” has {parameters} parameters; on {dataset}'s test images it is " +
