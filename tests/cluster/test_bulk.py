@@ -95,6 +95,7 @@ def test_the_rows_are_those_of_read_on_one_machine(
             boxes = [digit["box"] for digit in line["digits"]]
             expected.append((page["path"], page["page"], number, boxes, None))
             row = next(row for row in rows if row["path"] == page["path"])
+            assert row["others"] == len(page["others"])
             assert row["text"] == line["text"]
             assert row["digits"] == [digit["digit"] for digit in line["digits"]]
             confidences = [digit["confidence"] for digit in line["digits"]]
@@ -179,7 +180,7 @@ def test_an_input_at_which_workers_die_is_given_up(
             worker.kill()
     assert driver.wait(60) == 1
     errors = {row["path"]: row["error"] for row in _rows(output) if row["error"]}
-    assert errors == {str(folder / "010x.png"): f"{folder / '010x.png'}: 2 workers died of it"}
+    assert errors == {str(folder / "010x.png"): f"{folder / '010x.png'}: 2 workers died reading it"}
 
 
 def test_a_job_on_a_full_disk_goes_on_when_there_is_room(

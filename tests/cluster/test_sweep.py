@@ -124,10 +124,13 @@ def test_a_sweep_that_cannot_begin_says_why(
 
 
 def test_trainings_that_fail_are_told(
-    cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    cluster: Any, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    where = ["--cluster", cluster.address]
+    assert main(["sweep", "--data", str(small), "--cpus", "99", *where]) == 2
+    assert "--cpus 99: the cluster has" in capsys.readouterr().err
     images, labels = np.zeros((50, 28, 28), np.uint8), np.zeros(50, np.uint8)
     np.savez(tmp_path / "one.npz", x_train=images, y_train=labels)
-    data = ["--data", str(tmp_path / "one.npz"), "--seeds", "1", "--cluster", cluster.address]
-    assert main(["sweep", "--model", "fast", *data]) == 2
+    data = ["--data", str(tmp_path / "one.npz"), "--seeds", "1", "--output", "another"]
+    assert main(["sweep", "--model", "fast", *data, *where]) == 2
     assert "no training came to its end" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Digits are read out of pages and photographs, with the network that ships."""
 
+import csv
 import json
 import sys
 from pathlib import Path
@@ -323,6 +324,9 @@ def test_marks_are_told_beside_the_text(digits: Digits, capsys: pytest.CaptureFi
     printed = capsys.readouterr()
     assert _digits_of(printed.out) == text
     assert printed.err.startswith("a.png: besides digits 1 mark (")
+    assert main(["read", "a.png", "--csv"]) == 0
+    row = next(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert (_digits_of(row["text"]), row["others"]) == (text, "1")
 
 
 def test_a_folder_without_pictures_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,6 +29,7 @@ ONE = {
 }
 # httpx, which Starlette's test client asks with, is on its way to another name.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+PNG = {"content-type": "image/png"}
 
 
 @pytest.fixture(scope="module")
@@ -87,20 +88,28 @@ def test_what_is_no_digit_is_said_to_be_none(client: TestClient) -> None:
 def test_an_explanation_has_every_layer_of_the_chosen_digit(
     client: TestClient, digits: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    headers = {"content-type": "image/png"}
     content = png(page_of(digits[0][:3]))
-    every = valid(client.post("/api/explain", content=content, headers=headers), "service-explain")
+    every = valid(client.post("/api/explain", content=content, headers=PNG), "service-explain")
     assert [part["index"] for part in every["digits"]] == [0, 1, 2]
-    last = client.post("/api/explain?digit=-1", content=content, headers=headers).json()
+    last = client.post("/api/explain?digit=-1", content=content, headers=PNG).json()
     assert last["digits"] == every["digits"][2:]
     model = valid(client.get("/api/model"), "service-model")
     shapes = [layer["shape"] for layer in model["layers"]]
     assert [layer["shape"] for layer in last["digits"][0]["layers"]] == shapes
     most = max(last["digits"][0]["probabilities"].items(), key=lambda item: item[1])
     assert most[0] == str(last["digits"][0]["digit"])
-    assert (
-        client.post("/api/explain?digit=9", content=content, headers=headers).json()["digits"] == []
-    )
+    assert client.post("/api/explain?digit=9", content=content, headers=PNG).json()["digits"] == []
+
+
+def test_an_explanation_tells_how_the_page_was_turned(
+    client: TestClient, digits: tuple[np.ndarray, np.ndarray]
+) -> None:
+    row = np.hstack(list(digits[0][:8]))
+    for quarters in (0, 1):
+        page = 255 - np.kron(np.rot90(row, -quarters), np.ones((2, 2), np.uint8))
+        told = client.post("/api/explain", content=png(page), headers=PNG).json()
+        assert told["text"] == "".join(map(str, digits[1][:8]))
+        assert told["turned"] == 90 * quarters  # against the clock, to stand upright
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,28 @@ def test_what_is_none_is_said_to_be_no_digit(page: Any, service: Service) -> Non
     assert result(page) in ("Not a digit", "–")
 
 
+def test_a_mark_beside_a_digit_is_told(page: Any, service: Service) -> None:
+    opened(page, service)
+    draw(page, BY_HAND["1"], 150, 60, 220)
+    draw(page, [[(0, 0.5), (0.25, 0.5)]], 300, 60, 220)
+    assert result(page) == "1"
+    page.wait_for_function("document.querySelector('#note').textContent")
+    assert page.locator("#note").inner_text() == "Besides digits: 1, in grey boxes"
+
+
+def test_a_file_that_is_no_picture_leaves_what_was_there(
+    page: Any, service: Service, tmp_path: Path
+) -> None:
+    opened(page, service)
+    draw(page, BY_HAND["3"])
+    assert result(page) == "3"
+    (tmp_path / "words.txt").write_text("no picture")
+    page.set_input_files("#picture", tmp_path / "words.txt")
+    page.wait_for_function("document.querySelector('#note').textContent")
+    assert page.locator("#note").inner_text() == "words.txt is no picture."
+    assert result(page) == "3"
+
+
 def test_a_photograph_is_read_with_its_boxes(page: Any, service: Service) -> None:
     photos = given_data("photos")
     file = sorted([*photos.glob("*.jpg"), *photos.glob("*.png")])[0]

@@ -13,6 +13,7 @@ import io
 import json
 import logging
 import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -135,7 +136,8 @@ def read_in_bulk(
         output: the folder for the files; on several machines one that all share.
         address: "local", "auto", or host:port of a Ray cluster's head.
         bundle: what to read with; on several machines a path that all share.
-        workers: how many processes read, one CPU each; left out, all that the cluster has.
+        workers: how many processes read, one CPU each, as far as the cluster has so many; left
+            out, one for each that it has.
         shard_size: inputs a file; a job that goes on has the size that it began with.
         on_progress: is told the inputs that are done, and how many there are, after each shard.
 
@@ -158,7 +160,7 @@ def read_in_bulk(
             worker = (str(folder), str(opened.path.absolute()))
             with connected(address) as cpus:
                 try:
-                    for counts in _results(missing, worker, workers or cpus):
+                    for counts in _results(missing, worker, min(workers or cpus, cpus)):
                         total += counts
                         if on_progress:
                             on_progress(total.inputs, inputs)
@@ -303,6 +305,7 @@ class _Job:
                         "name another folder"
                     )
             sweep_unfinished(self._folder)
+            shutil.rmtree(self._attempts, ignore_errors=True)  # of workers that died with a driver
             yield record["inputs"], -(-record["inputs"] // record["shard_size"])
 
     @contextlib.contextmanager
@@ -379,7 +382,7 @@ def _rows(reader: Reader, attempt: _Attempt) -> Iterator[Row]:
         attempt.begin(index)
         try:
             if index in attempt.given_up:
-                raise DigitwiseError(f"{name}: {attempt.given_up[index]} workers died of it")
+                raise DigitwiseError(f"{name}: {attempt.given_up[index]} workers died reading it")
             source = _fetch(item.path) if item.row is None else images.take(item.path, item.row)
             for reading in reader.read_pages(_Fetched(source, name)):
                 yield from _rows_of(reading, name)

@@ -189,7 +189,9 @@ def sweep(
     load_dataset(dataset, path, allow_sample=allow_sample)  # what is wrong with it is said at once
     folder = Path(output).absolute()
     _keep_plan(folder, {**arguments, "settings": tried, "seeds": seeds})
-    with connected(address):
+    with connected(address) as available:
+        if cpus > available:
+            raise DigitwiseError(f"--cpus {cpus}: the cluster has {available}")
         searched = []
         if len(tried) > 1:
             searched = _train_all(folder, arguments, [(each, 0) for each in tried], cpus, stop=True)

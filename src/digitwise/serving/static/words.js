@@ -16,7 +16,7 @@ export const WORDS = {
   answerHeading: "Read as",
   nothing: "–",
   notDigit: "Not a digit",
-  besides: "Besides the digits: {count} that are none (grey boxes)",
+  besides: "Besides digits: {count}, in grey boxes",
   digits: "The digits that were read: choose one to look inside",
   digitChoice: "{digit}, {percent} sure",
   seenCaption: "The 28×28 pixels that the network sees",
