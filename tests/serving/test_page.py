@@ -155,7 +155,7 @@ def test_a_mark_beside_a_digit_is_told(page: Any, service: Service) -> None:
     draw(page, BY_HAND["1"], 150, 60, 220)
     draw(page, [[(0, 0.5), (0.25, 0.5)]], 300, 60, 220)
     assert result(page) == "1"
-    page.wait_for_function("document.querySelector('#note').textContent")
+    page.wait_for_selector("#note:not(:empty)")
     assert page.locator("#note").inner_text() == "Besides digits: 1, in grey boxes"
 
 
@@ -167,7 +167,7 @@ def test_a_file_that_is_no_picture_leaves_what_was_there(
     assert result(page) == "3"
     (tmp_path / "words.txt").write_text("no picture")
     page.set_input_files("#picture", tmp_path / "words.txt")
-    page.wait_for_function("document.querySelector('#note').textContent")
+    page.wait_for_selector("#note:not(:empty)")
     assert page.locator("#note").inner_text() == "words.txt is no picture."
     assert result(page) == "3"
 

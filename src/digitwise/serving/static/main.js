@@ -240,9 +240,8 @@ function announce(answer) {
   clearTimeout(state.announcing);
   state.announcing = setTimeout(() => {
     const none = answer?.others.length ? WORDS.announcedNone : "";
-    at("announcement").textContent = answer?.text
-      ? `${fill(WORDS.announced, { text: answer.text.split("").join(" ") })}. ${besides(answer)}`
-      : none;
+    const read = answer?.text && fill(WORDS.announced, { text: answer.text.split("").join(" ") });
+    at("announcement").textContent = read ? [read, besides(answer)].filter(Boolean).join(". ") : none;
   }, QUIET);
 }
 
