@@ -60,6 +60,12 @@ def test_keras_is_imported_in_the_network_room_alone(file: Path) -> None:
     assert not roots & {"keras", "tensorflow"}
 
 
+@pytest.mark.parametrize("file", _files(), ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_ray_is_imported_in_the_cluster_room_alone(file: Path) -> None:
+    roots = {module.split(".")[0] for module in _imports(file)}
+    assert file.parent.name == "cluster" or not roots & {"ray", "pyarrow", "fsspec"}
+
+
 @pytest.mark.parametrize(
     "code",
     [
