@@ -174,15 +174,15 @@ def _warp(image: Image, random: Random) -> Image:
 
 
 def _vary(image: Image, random: Random) -> Image:
-    """Turns, scales, shears and shifts a digit a little; most are bent besides."""
-    angle = np.deg2rad(random.uniform(-12, 12))
+    """Turns, scales, shears and shifts a digit a little; half are bent besides."""
+    angle = np.deg2rad(random.uniform(-8, 8))
     cosine, sine = np.cos(angle), np.sin(angle)
-    shear, scales = random.uniform(-0.15, 0.15), random.uniform(0.88, 1.13, 2)
+    shear, scales = random.uniform(-0.1, 0.1), random.uniform(0.93, 1.08, 2)
     matrix = np.array([[cosine, -sine], [sine, cosine]]) @ [[1, shear], [0, 1]] @ np.diag(scales)
-    from_middle = np.stack([_COLUMNS, _ROWS], -1) - (SIDE - 1) / 2 + random.uniform(-1.5, 1.5, 2)
+    from_middle = np.stack([_COLUMNS, _ROWS], -1) - (SIDE - 1) / 2 + random.uniform(-1, 1, 2)
     at = from_middle @ matrix.T + (SIDE - 1) / 2
-    if random.random() < 0.7:
-        field = random.normal(0, random.uniform(0.2, 0.8), (5, 5, 2)).astype(np.float32)
+    if random.random() < 0.5:
+        field = random.normal(0, random.uniform(0.2, 0.6), (5, 5, 2)).astype(np.float32)
         at += cv2.resize(field, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
     return cv2.remap(image, at.astype(np.float32), None, interpolation=cv2.INTER_LINEAR)
 
