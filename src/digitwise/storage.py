@@ -2,13 +2,14 @@
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from digitwise.errors import DigitwiseError, MachineError, TakenError, machine_error
 
@@ -91,6 +92,22 @@ def folder_whole(path: Path) -> Iterator[Path]:
         raise machine_error(f"write {path}", error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def hold_lock(file: IO[bytes], busy: str) -> None:
+    """Keeps other processes from holding an open file until it is closed; a killed one lets go.
+
+    Args:
+        file: what the processes agree on.
+        busy: what is said where another process holds it.
+
+    Raises:
+        DigitwiseError: another process holds it.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise DigitwiseError(busy) from None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -52,14 +52,19 @@ def _files(output: Path) -> int:
     return len(list(output.glob("part-*.parquet")))
 
 
-def _workers() -> list[psutil.Process]:
-    """The processes of Ray that read."""
+def processes_of(actor: str) -> list[psutil.Process]:
+    """The processes in which Ray runs an actor."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if "MapWorker" in "".join(process.cmdline()):
+            if actor in "".join(process.cmdline()):
                 found.append(process)
     return found
+
+
+def _workers() -> list[psutil.Process]:
+    """The processes that read."""
+    return processes_of("MapWorker")
 
 
 def _assert_whole(output: Path, pages: Path) -> None:

@@ -1,6 +1,5 @@
 """Many trainings on a real cluster: the search, the seeds, and what may befall them."""
 
-import contextlib
 import csv
 import json
 import subprocess
@@ -16,7 +15,7 @@ import pytest
 import digitwise as dw
 from digitwise.cli import main
 from digitwise.cluster.sweep import Interval, settings_in, space_from
-from tests.cluster.test_bulk import wait_until
+from tests.cluster.test_bulk import processes_of, wait_until
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
@@ -25,13 +24,8 @@ SCHEMA = Path(dw.__file__).parent / "schemas" / "sweep.json"
 
 
 def _trainings() -> list[psutil.Process]:
-    """The processes of Ray that train."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if "ImplicitFunc" in "".join(process.cmdline()):
-                found.append(process)
-    return found
+    """The processes that train."""
+    return processes_of("ImplicitFunc")
 
 
 def test_a_sweep_that_is_killed_goes_on_and_keeps_the_best(

@@ -7,7 +7,6 @@ a dead worker to another.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import io
 import json
@@ -39,7 +38,7 @@ from digitwise.errors import DigitwiseError, MachineError, machine_error
 from digitwise.messages import say
 from digitwise.reading.images import LARGEST_FILE
 from digitwise.reading.reader import Reader, Reading
-from digitwise.storage import open_whole, read_json, sweep_unfinished, write_json
+from digitwise.storage import hold_lock, open_whole, read_json, sweep_unfinished, write_json
 
 SHARD_SIZE = 500
 JOB_FOLDER = "_job"  # readers of Parquet folders leave out what begins with _
@@ -337,12 +336,7 @@ class _Job:
         except OSError as error:
             raise machine_error(f"write {self._folder}", error) from error
         with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise DigitwiseError(
-                    f"{self._folder}: another process is filling this folder: wait for it"
-                ) from None
+            hold_lock(lock, f"{self._folder}: another process is filling this folder: wait for it")
             yield
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import fcntl
 import io
 import itertools
 import json
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from digitwise.errors import DigitwiseError, MachineError, machine_error
 from digitwise.network.settings import TrainingSettings
-from digitwise.storage import sweep_unfinished, write_text
+from digitwise.storage import hold_lock, sweep_unfinished, write_text
 
 SETTINGS_FILE = "settings.json"
 EpochFigures = dict[str, int | float]
@@ -99,12 +98,7 @@ class Run:
             DigitwiseError: another process is training it.
         """
         with (self.folder / SETTINGS_FILE).open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise DigitwiseError(
-                    f"{self.folder}: another process is training this run: wait for it"
-                ) from None
+            hold_lock(file, f"{self.folder}: another process is training this run: wait for it")
             yield
 
     def sweep(self) -> None:
