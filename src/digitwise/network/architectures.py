@@ -103,22 +103,6 @@ def _reader(classes: int) -> Layers:
     return [
         *_normalized_convolution(32, 5, strides=2, padding="same"),
         *_normalized_convolution(48, 3, padding="same"),
-        *_from_14_by_14(classes),
-    ]
-
-
-def _accurate(classes: int) -> Layers:
-    """The reader's size, but with a first convolution on all pixels, in place of every second."""
-    return [
-        *_normalized_convolution(32, 3, padding="same"),
-        *_normalized_convolution(48, 3, strides=2, padding="same"),
-        *_from_14_by_14(classes),
-    ]
-
-
-def _from_14_by_14(classes: int) -> Layers:
-    """What follows the first two convolutions of `reader` and `accurate`."""
-    return [
         *_normalized_convolution(64, 3, padding="same"),
         layers.MaxPooling2D((2, 2)),
         *_normalized_convolution(96, 3, padding="same"),
@@ -127,6 +111,24 @@ def _from_14_by_14(classes: int) -> Layers:
         *_normalized_convolution(128, 3, padding="same"),
         layers.GlobalAveragePooling2D(),
         layers.Dropout(0.2),
+        layers.Dense(classes),
+        layers.Activation("softmax"),
+    ]
+
+
+def _accurate(classes: int) -> Layers:
+    """No larger than `reader`, but two convolutions see all pixels, and places are told apart."""
+    return [
+        *_normalized_convolution(32, 3),
+        *_normalized_convolution(32, 3),
+        layers.MaxPooling2D((2, 2)),
+        *_normalized_convolution(64, 3, padding="same"),
+        *_normalized_convolution(64, 3),
+        layers.MaxPooling2D((2, 2)),
+        *_normalized_convolution(120, 3, padding="same"),
+        *_normalized_convolution(128, 3),
+        layers.Flatten(),
+        layers.Dropout(0.3),
         layers.Dense(classes),
         layers.Activation("softmax"),
     ]
