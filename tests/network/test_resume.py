@@ -99,9 +99,11 @@ def test_a_training_killed_in_each_of_its_phases_ends_as_the_unbroken_one(small:
     assert not list(broken.rglob(".unfinished-*"))
 
 
-def test_ctrl_c_ends_with_130_and_says_how_to_go_on(small: Path) -> None:
+@pytest.mark.parametrize("model", ["tutorial", "reader"])  # reader varies its images meanwhile
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(model: str, small: Path) -> None:
     run = Path("run")
-    process = _start("train", "--data", str(small), "--epochs", "500", "--output", str(run))
+    options = ("--model", model, "--data", str(small), "--epochs", "500")
+    process = _start("train", *options, "--output", str(run))
     _wait_for(process, (run / "checkpoints" / "epoch-00001.npz").is_file)
     process.send_signal(signal.SIGINT)
     _, messages = process.communicate(timeout=PATIENCE)

@@ -171,6 +171,19 @@ def test_early_stopping_takes_the_weights_of_the_best_epoch(small: Path) -> None
     assert any((x != y).any() for x, y in zip(kept, last, strict=True))
 
 
+def test_batch_normalization_ends_with_the_images_as_they_are(small: Path) -> None:
+    """`small` trains on varied images; its last statistics are of the images themselves."""
+    network = dw.build_model("small")
+    dw.train(network, path=small, epochs=1, validation=0, minimum_steps=5)
+    (x, y), _ = dw.load_data(path=small)
+    sums = keras.ops.convert_to_numpy(network.layers[0](dw.preprocess(x, y)[0]))
+    kept = next(item for item in network.layers if isinstance(item, layers.BatchNormalization))
+    deviation = sums.std(axis=(0, 1, 2))
+    assert np.abs(kept.moving_mean - sums.mean(axis=(0, 1, 2))).max() < 0.001 * deviation.max()
+    assert np.allclose(np.sqrt(kept.moving_variance), deviation, rtol=0.01)
+    assert kept.momentum == 0.9
+
+
 def test_a_share_of_an_epoch_shows_so_many_images(small: Path) -> None:
     bundle = dw.train("fast", path=small, epochs=0.5, validation=0, output="run")
     images = bundle.record["dataset"]["train_images"]
