@@ -69,7 +69,7 @@ RECIPES = {
         augmentation="reading",
     ),
     "accurate": Recipe(
-        epochs=16,
+        epochs=14,
         learning_rate=6e-3,
         schedule="cosine",
         optimizer="muon",
