@@ -29,6 +29,7 @@ from digitwise.network.progress import ProgressDisplay
 from digitwise.network.runs import OnEpoch, Run
 from digitwise.network.settings import TrainingSettings
 
+Chunk = tuple[UInt8[np.ndarray, "k b h w"], Shaped[np.ndarray, "k b ..."]]  # batches, labels
 Teacher = Callable[[UInt8[np.ndarray, "n h w"]], Float32[np.ndarray, "n outputs"]]
 
 _TEACHERS_SHARE = 0.8  # of what is learned; the rest are the labels
@@ -169,10 +170,10 @@ def _leaves(model: Any) -> list[Any]:
 
 
 class _Gate:
-    """Lets the thread that gathers images through until training ends, in whatever way.
+    """Lets chunks of images through to TensorFlow's thread until training ends, in whatever way.
 
-    Leaving the gate waits for what is being gathered: Python waits for ever, or aborts, where it
-    exits while TensorFlow's thread is still in a generator.
+    Leaving the gate waits for the chunk that is being gathered: Python waits for ever, or aborts,
+    where it exits while that thread is still in a generator.
     """
 
     def __init__(self) -> None:
@@ -187,11 +188,15 @@ class _Gate:
         with self._gathering:
             pass
 
-    @contextlib.contextmanager
-    def passing(self) -> Iterator[bool]:
-        """Tells whether more is to be gathered, and holds the gate meanwhile."""
+    def through(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+        """Passes chunks on while the gate is open."""
+        while (chunk := self._next(chunks)) is not None:
+            yield chunk
+
+    def _next(self, chunks: Iterator[Chunk]) -> Chunk | None:
+        """Lets a chunk be gathered; None when all are, or the gate is closed."""
         with self._gathering:
-            yield not self._closed
+            return None if self._closed else next(chunks, None)
 
 
 def _batches(
@@ -221,26 +226,16 @@ def _batches(
 
     size = settings.batch_size
 
-    def chunks() -> Iterator[tuple[UInt8[np.ndarray, "k b h w"], Shaped[np.ndarray, "k b ..."]]]:
+    def chunks() -> Iterator[Chunk]:
         random = np.random.default_rng([settings.seed, epoch()])
         order = shown[random.permutation(len(shown))[: settings.training_images]]
         whole = len(order) // size * size
-        parts = [
-            (order[start : min(start + size * _CHUNK, whole)], size)
-            for start in range(0, whole, size * _CHUNK)
-        ]
+        for start in range(0, whole, size * _CHUNK):
+            yield gather(order[start : min(start + size * _CHUNK, whole)], size, random)
         if whole < len(order):
-            parts.append((order[whole:], len(order) - whole))
-        for chosen, each in parts:
-            with gate.passing() as is_open:
-                if not is_open:
-                    return
-                chunk = gather(chosen, each, random)
-            yield chunk
+            yield gather(order[whole:], len(order) - whole, random)
 
-    def gather(
-        chosen: Integer[np.ndarray, " n"], size: int, random: np.random.Generator
-    ) -> tuple[UInt8[np.ndarray, "k b h w"], Shaped[np.ndarray, "k b ..."]]:
+    def gather(chosen: Integer[np.ndarray, " n"], size: int, random: np.random.Generator) -> Chunk:
         x, y = _varied(images.x[chosen], images.y[chosen], settings, outputs, random)
         if teacher is not None:
             hard = np.eye(outputs, dtype=np.float32)[y]
@@ -259,7 +254,7 @@ def _batches(
     )
     return (
         tf.data.Dataset.from_generator(
-            chunks,
+            lambda: gate.through(chunks()),
             output_signature=(
                 tf.TensorSpec((None, None, *images.x.shape[1:]), tf.uint8),
                 labels,
