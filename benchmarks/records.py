@@ -4,9 +4,10 @@
 
 Without rows, all of them. Every run is kept as soon as it is measured, so a row that was cut goes
 on where it stopped; a row that is there for the same settings is skipped, unless --again. --quick
-takes one run of each contender, in ten minutes. MNIST and Fashion-MNIST are looked for where
-`digitwise` looks for them. What is trained lies in benchmarks/runs, which git ignores. The peers of
-PyTorch are left out where it is not installed: pip install torch==2.13.0.
+takes one run of each contender, one epoch long where epochs take their time, in ten minutes; its
+figures are kept apart and printed. MNIST and Fashion-MNIST are looked for where `digitwise` looks
+for them. What is trained lies in benchmarks/runs, which git ignores. The peers of PyTorch are left
+out where it is not installed: pip install torch==2.13.0.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import results
+import tables
 
 HERE = Path(__file__).parent
 RUNS = HERE / "runs"
@@ -38,6 +40,7 @@ PEERS = {  # epochs until the mean has reached 99%, and one more
     "keras_example": 10,
     "pytorch_example": 6,
 }
+ONE_EPOCH = ("--epochs", "1")
 SHIFTS = ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0))  # pixels down and right
 Run = dict[str, Any]
 
@@ -118,7 +121,7 @@ def time_to_99(row: str, again: bool, quick: bool) -> None:
     from digitwise.network.settings import RECIPES
 
     peers = {
-        name: epochs
+        name: 1 if quick else epochs
         for name, epochs in PEERS.items()
         if name == "keras_example" or importlib.util.find_spec("torch")
     }
@@ -130,20 +133,20 @@ def time_to_99(row: str, again: bool, quick: bool) -> None:
                 plan += [(name, seed), (f"{name} at its best", seed)]
     recipe = asdict(RECIPES["fast"])
     settings = {"recipe": recipe, "share": SHARE, "peers": peers, "plan": plan}
-    collect(row, settings, plan, _one_to_99, _times_to_99, again)
 
+    def measure(contender: str, seed: int) -> Run:
+        """Trains a contender once: seconds and accuracy at the end of each epoch."""
+        if contender == "fast":
+            share = ("--epochs", str(SHARE), "--validation", "0", "--no-sample")
+            run = train("fast", seed, "--model", "fast", *share)
+            return {**run, "epochs": [{"seconds": run["seconds"], "accuracy": run["accuracy"]}]}
+        name, _, best = contender.partition(" ")
+        options = ["--seed", str(seed), "--epochs", str(peers[name]), *(["--best"] if best else [])]
+        script = HERE / "peers" / f"{name}.py"
+        printed = results.output([sys.executable, str(script), *options])
+        return dict(json.loads(printed.splitlines()[-1]))
 
-def _one_to_99(contender: str, seed: int) -> Run:
-    """Trains a contender once: seconds and accuracy at the end of each epoch."""
-    if contender == "fast":
-        share = ("--epochs", str(SHARE), "--validation", "0", "--no-sample")
-        run = train("fast", seed, "--model", "fast", *share)
-        return {**run, "epochs": [{"seconds": run["seconds"], "accuracy": run["accuracy"]}]}
-    name, _, best = contender.partition(" ")
-    options = ["--seed", str(seed), "--epochs", str(PEERS[name]), *(["--best"] if best else [])]
-    script = HERE / "peers" / f"{name}.py"
-    printed = results.output([sys.executable, str(script), *options])
-    return dict(json.loads(printed.splitlines()[-1]))
+    collect(row, settings, plan, measure, _times_to_99, again)
 
 
 def _times_to_99(runs: list[Run]) -> dict[str, Any]:
@@ -177,41 +180,45 @@ def _times_to_99(runs: list[Run]) -> dict[str, Any]:
 
 def accurate(row: str, again: bool, quick: bool) -> None:
     """Trains `accurate` on all 60,000 images."""
-    _train_seeds(row, "accurate", 1 if quick else 5, again)
+    _train_seeds(row, "accurate", 5, again, quick)
 
 
 def small(row: str, again: bool, quick: bool) -> None:
     """Trains `small`, fewer than 10,000 parameters."""
-    _train_seeds(row, "small", 1 if quick else 3, again)
+    _train_seeds(row, "small", 3, again, quick)
 
 
 def fashion(row: str, again: bool, quick: bool) -> None:
     """Trains `accurate` on Fashion-MNIST."""
-    _train_seeds(row, "accurate", 1 if quick else 3, again, "--dataset", "fashion-mnist")
+    _train_seeds(row, "accurate", 3, again, quick, "--dataset", "fashion-mnist")
 
 
-def _train_seeds(row: str, model: str, seeds: int, again: bool, *options: str) -> None:
+def _train_seeds(row: str, model: str, seeds: int, again: bool, quick: bool, *options: str) -> None:
     """Trains a network with some seeds, settings fixed beforehand."""
     from digitwise.network.settings import RECIPES
 
+    if quick:
+        seeds, options = 1, (*options, *ONE_EPOCH)
     plan = [(model, seed) for seed in range(seeds)]
     settings = {"recipe": asdict(RECIPES[model]), "options": list(options), "plan": plan}
 
     def measure(contender: str, seed: int) -> Run:
         fixed = ("--validation", "0", "--no-sample")
-        run = train(row, seed, "--model", contender, *fixed, *options)
-        record = json.loads((HERE / run["bundle"] / "bundle" / "bundle.json").read_text())
-        file = HERE / run["bundle"] / "bundle" / "model.onnx"
-        return {
-            **run,
-            "accuracy_over_shifts": _mean_accuracy(
-                [HERE / run["bundle"]], SHIFTS, record["dataset"]["name"]
-            ),
-            "parameters": record["architecture"]["parameters"],
-            "kilobytes": file.stat().st_size / 1000,
-        }
+        return _examined(train(row, seed, "--model", contender, *fixed, *options))
 
     collect(row, settings, plan, measure, accuracies, again)
+
+
+def _examined(run: Run) -> Run:
+    """Adds what a run's bundle tells: size, and accuracy of its mean answer over five shifts."""
+    folder = HERE / run["bundle"]
+    record = json.loads((folder / "bundle" / "bundle.json").read_text())
+    return {
+        **run,
+        "accuracy_over_shifts": _mean_accuracy([folder], SHIFTS, record["dataset"]["name"]),
+        "parameters": record["architecture"]["parameters"],
+        "kilobytes": (folder / "bundle" / "model.onnx").stat().st_size / 1000,
+    }
 
 
 def ensemble(row: str, again: bool, quick: bool) -> None:
@@ -219,15 +226,11 @@ def ensemble(row: str, again: bool, quick: bool) -> None:
     from digitwise.network.settings import RECIPES
 
     kept = results.read("accurate")
-    bundles = [HERE / run["bundle"] for run in kept["runs"]] if kept else []
-    if not bundles or not all((bundle / "bundle").is_dir() for bundle in bundles):
-        print(
-            f"{row}: needs what the row accurate trained: records.py accurate --again", flush=True
-        )
-        return
+    if kept is None:
+        raise SystemExit(f"{row}: needs what the row accurate trains: records.py accurate")
+    bundles = [HERE / run["bundle"] for run in kept["runs"]]
     seeds = 1 if quick else 3
     plan = [("ensemble", 0), *(("distilled", seed) for seed in range(seeds))]
-    assert kept is not None
     settings = {
         "recipe": asdict(RECIPES["accurate"]),
         "teachers": kept["settings_digest"],
@@ -235,6 +238,9 @@ def ensemble(row: str, again: bool, quick: bool) -> None:
     }
 
     def measure(contender: str, seed: int) -> Run:
+        if not all((bundle / "bundle").is_dir() for bundle in bundles):
+            command = "records.py accurate --again"
+            raise SystemExit(f"{row}: what the row accurate trained is no longer here: {command}")
         if contender == "ensemble":
             return {
                 "accuracy": _mean_accuracy(bundles),
@@ -244,7 +250,8 @@ def ensemble(row: str, again: bool, quick: bool) -> None:
             }
         teachers = [word for bundle in bundles for word in ("--teacher", str(bundle))]
         fixed = ("--model", "accurate", "--validation", "0", "--no-sample")
-        return train("distilled", seed, *fixed, *teachers)
+        shortened = ONE_EPOCH if quick else ()
+        return _examined(train("distilled", seed, *fixed, *teachers, *shortened))
 
     collect(row, settings, plan, measure, accuracies, again)
 
@@ -420,16 +427,23 @@ ROWS: dict[str, Callable[[str, bool, bool], None]] = {
 
 
 def main() -> None:
+    global RUNS
     if sys.argv[1:2] == ["--measured"]:
         measured(sys.argv[2:])
         return
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("rows", nargs="*", choices=[*ROWS, []], help="which rows; left out, all")
     parser.add_argument("--again", action="store_true", help="measure runs that are there, too")
-    parser.add_argument("--quick", action="store_true", help="one run of each contender")
+    parser.add_argument("--quick", action="store_true", help="ten minutes, kept apart")
     arguments = parser.parse_args()
+    if arguments.quick:
+        results.keep_apart()
+        RUNS = results.QUICK
     for row in arguments.rows or ROWS:
         ROWS[row](row, arguments.again, arguments.quick)
+    if arguments.quick:
+        for name in ("time-to-99", "accuracy", "exports", "scaling"):
+            print(f"\n{name}\n{tables.TABLES[name]()}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,13 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent / "results"
+QUICK = Path(__file__).parent / "runs" / "quick"  # git ignores it
+
+
+def keep_apart() -> None:
+    """Keeps and reads the rows of a quick run in a folder of their own, not the documents'."""
+    global FOLDER
+    FOLDER = QUICK / "results"
 
 
 def write(
@@ -34,7 +41,7 @@ def write(
         "machine": _machine(),
         **figures,
     }
-    FOLDER.mkdir(exist_ok=True)
+    FOLDER.mkdir(parents=True, exist_ok=True)
     (FOLDER / f"{row}.json").write_text(json.dumps(document, indent=2) + "\n")
 
 
