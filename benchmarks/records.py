@@ -30,7 +30,6 @@ import results
 import tables
 
 HERE = Path(__file__).parent
-RUNS = HERE / "runs"
 DIGITWISE = [sys.executable, "-m", "digitwise"]
 WANTED = 0.99
 SEEDS, SLOW_SEEDS = 10, 3
@@ -83,7 +82,7 @@ def train(name: str, seed: int, *options: str) -> Run:
     Returns:
         Test accuracy, seconds of `fit`, of the whole command, and where the bundle lies.
     """
-    folder = RUNS / f"{name}-{seed}"
+    folder = results.RUNS / f"{name}-{seed}"
     shutil.rmtree(folder, ignore_errors=True)
     command = ["train", *options, "--seed", str(seed), "--output", str(folder), "--json"]
     started = time.perf_counter()
@@ -427,7 +426,6 @@ ROWS: dict[str, Callable[[str, bool, bool], None]] = {
 
 
 def main() -> None:
-    global RUNS
     if sys.argv[1:2] == ["--measured"]:
         measured(sys.argv[2:])
         return
@@ -438,7 +436,6 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.quick:
         results.keep_apart()
-        RUNS = results.QUICK
     for row in arguments.rows or ROWS:
         ROWS[row](row, arguments.again, arguments.quick)
     if arguments.quick:

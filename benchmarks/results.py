@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent / "results"
-QUICK = Path(__file__).parent / "runs" / "quick"  # git ignores it
+RUNS = Path(__file__).parent / "runs"  # what is trained; git ignores it
 
 
 def keep_apart() -> None:
-    """Keeps and reads the rows of a quick run in a folder of their own, not the documents'."""
-    global FOLDER
-    FOLDER = QUICK / "results"
+    """Keeps and reads what a quick run trains and measures in a folder of its own."""
+    global FOLDER, RUNS
+    RUNS = RUNS / "quick"
+    FOLDER = RUNS / "results"
 
 
 def write(
