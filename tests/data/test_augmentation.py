@@ -2,7 +2,14 @@
 
 import numpy as np
 
-from digitwise.data.augmentation import NON_DIGIT_SHARE, augment, non_digits
+import digitwise as dw
+from digitwise.data.augmentation import (
+    NON_DIGIT_SHARE,
+    augment,
+    augment_digits,
+    augment_shifts,
+    non_digits,
+)
 
 Digits = tuple[np.ndarray, np.ndarray]
 
@@ -27,3 +34,19 @@ def test_one_seed_gives_one_augmentation(digits: Digits) -> None:
 
 def test_non_digits_are_made_in_number(digits: Digits) -> None:
     assert non_digits(*digits, 300, np.random.default_rng(0)).shape == (300, 28, 28)
+
+
+def test_digits_varied_as_writers_vary_them_are_read_as_before(digits: Digits) -> None:
+    x, y = digits
+    varied = augment_digits(x, np.random.default_rng(0))
+    assert (varied != x).any(axis=(1, 2)).all()
+    probabilities = dw.open_bundle("pretrained").predict(dw.preprocess(varied, y)[0])
+    assert (probabilities.argmax(axis=1) == y).mean() > 0.99
+
+
+def test_shifts_move_pictures_by_two_pixels_and_hide_a_square() -> None:
+    shown = augment_shifts(np.full((500, 28, 28), 255, np.uint8), np.random.default_rng(0))
+    missing = shown == 0
+    assert missing[:, 2:26, 2:26].sum(axis=(1, 2)).max() == 7 * 7
+    assert missing[:, 0, :].all(axis=1).any()
+    assert not missing[:, 2, :].all(axis=1).any()

@@ -1,4 +1,4 @@
-"""What other hands, pens and cameras make of MNIST's digits: for the reader's training.
+"""What other hands, pens and cameras make of MNIST's digits, for training.
 
 Everything is made from MNIST's own training images, from strokes drawn at random, and from the
 letters of OpenCV's Hershey fonts; no other labelled digits are used.
