@@ -238,6 +238,14 @@ def test_a_digit_that_fills_its_picture_is_read(reader: dw.Reader, digits: Digit
     assert right >= 38
 
 
+def test_a_bitmap_of_two_colors_is_read(reader: dw.Reader, digits: Digits) -> None:
+    right = 0
+    for image, label in zip(*(part[:60] for part in digits), strict=True):
+        large = np.pad(cv2.resize(image, (56, 56), interpolation=cv2.INTER_CUBIC), 16)
+        right += reader.read(np.where(large > 120, 0, 255).astype(np.uint8)).text == str(label)
+    assert right >= 58
+
+
 def test_a_large_0_is_no_sheet_of_paper(reader: dw.Reader, digits: Digits) -> None:
     zeros = digits[0][digits[1] == 0][:12]
     right = 0

@@ -21,6 +21,7 @@ from digitwise.serving.settings import ServiceSettings
 from tests.serving.conftest import Service
 
 UPLOADS = 1000
+PNG = {"content-type": "image/png"}
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
@@ -144,3 +145,14 @@ def test_under_load_every_request_gets_its_answer(
     ]
     assert len(right) > 64
     assert np.mean(right) > 0.95
+
+
+def test_pictures_that_come_together_stand_in_line(service: Service) -> None:
+    page = {"content": _picture("png", np.random.default_rng(0)), "headers": PNG}
+    with ThreadPoolExecutor(40) as crowd, httpx.Client(timeout=60) as client:
+        asked = [
+            crowd.submit(client.post, f"{service.address}/api/read", **page) for _ in range(120)
+        ]
+        answers = [answer.result() for answer in asked]
+    assert {answer.status_code for answer in answers} == {200}
+    assert {answer.json()["text"] for answer in answers} == {"1"}

@@ -295,7 +295,10 @@ def _disk(diameter: float) -> UInt8[np.ndarray, "k k"]:
 
 
 def _otsu(counts: Float32[np.ndarray, "256"]) -> float:
-    """Parts values, by how often each stands, in two that vary the least (Otsu, 1979)."""
+    """Parts values, by how often each stands, in two that vary the least (Otsu, 1979).
+
+    One value alone has nothing to be parted from: 0.
+    """
     counts = counts.astype(np.float64)
     values = np.arange(len(counts))
     below = np.cumsum(counts)
@@ -303,7 +306,7 @@ def _otsu(counts: Float32[np.ndarray, "256"]) -> float:
     sums = np.cumsum(counts * values)
     with np.errstate(divide="ignore", invalid="ignore"):
         between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
-    return float(np.nanargmax(between))
+    return float(np.argmax(np.nan_to_num(between)))
 
 
 def _components(mask: Bool[np.ndarray, "h w"]) -> Components:

@@ -37,7 +37,7 @@ from digitwise.serving.documentation import documentation_page
 from digitwise.serving.gate import Gate, Metrics, log
 from digitwise.serving.problems import ProblemError
 from digitwise.serving.settings import ServiceSettings
-from digitwise.serving.workers import Batcher, PicturePool
+from digitwise.serving.workers import Batcher, PicturePool, Place
 from digitwise.storage import open_whole
 
 _STATIC = Path(__file__).parent / "static"
@@ -106,7 +106,9 @@ class _Service:
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         """Has the workers while the service runs."""
         self._batcher = Batcher(self._reader.classify, self.metrics.crops.observe)
-        self._pool = PicturePool(self.settings.threads, self.settings.most_pictures)
+        self._pool = PicturePool(
+            self.settings.threads, self.settings.most_pictures, self.settings.patience
+        )
         self._ready = True
         yield
         self._ready = False
@@ -140,11 +142,11 @@ class _Service:
             raise ProblemError(403, "nothing is collected: start digitwise serve with --collect")
         if self._collected >= _MOST_COLLECTED:
             raise ProblemError(507, f"{_MOST_COLLECTED:,} pictures are collected: empty the folder")
-        async with self._pool.place():
+        async with self._pool.place() as place:
             picture = await self._picture(request)
             name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}.png"
             target = folder / str(digit) / name
-            await self._pool.run(lambda: _save(picture, target, self.settings.most_pixels))
+            await place.run(lambda: _save(picture, target, self.settings.most_pixels))
         self._collected += 1
         return _respond(json.dumps({"saved": f"{target.parent.name}/{target.name}"}), 201)
 
@@ -178,15 +180,19 @@ class _Service:
                 self.metrics.digits.inc(len(reading.lines))
                 if answer is reading_answer:
                     return _respond(_json(reading_answer(reading)))
-                async with self._pool.place():
-                    return _respond(await self._pool.run(lambda: _json(answer(reading))))
-            async with self._pool.place():
-                return await self._read_in_pool(asked, answer, is_ruled=False)
-        async with self._pool.place():
-            return await self._read_in_pool(await asked_picture(request), answer, is_ruled=True)
+                async with self._pool.place() as place:
+                    return _respond(await place.run(lambda: _json(answer(reading))))
+            async with self._pool.place() as place:
+                return await self._read(place, asked, answer, is_ruled=False)
+        async with self._pool.place() as place:
+            return await self._read(place, await asked_picture(request), answer, is_ruled=True)
 
-    async def _read_in_pool(
-        self, picture: Picture, answer: Callable[[Reading], dict[str, Any]], is_ruled: bool
+    async def _read(
+        self,
+        place: Place,
+        picture: Picture,
+        answer: Callable[[Reading], dict[str, Any]],
+        is_ruled: bool,
     ) -> Response:
         """Reads a picture and words what was read."""
 
@@ -203,7 +209,7 @@ class _Service:
             self.metrics.digits.inc(digits)
             return _json(answer(reading))
 
-        return _respond(await self._pool.run(work))
+        return _respond(await place.run(work))
 
     async def _picture(self, request: Request) -> Picture:
         """Takes a picture or strokes, not 28×28 pixels."""

@@ -20,7 +20,8 @@ class ServiceSettings:
         seconds: that a request may take, its body's arrival included.
         most_requests: under /api at one time; more are told to come back.
         threads: pictures that are worked on at once.
-        most_pictures: that are worked on or wait, in memory; more are told to come back.
+        most_pictures: that are worked on or wait, in memory; more stand in line.
+        patience: seconds that they stand there before they are told to come back.
     """
 
     bundle: str | Path = "pretrained"
@@ -33,3 +34,4 @@ class ServiceSettings:
     most_requests: int = 256
     threads: int = max(1, os.cpu_count() or 1)
     most_pictures: int = 4 * threads
+    patience: float = 5.0

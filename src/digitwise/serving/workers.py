@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -99,50 +99,71 @@ class PicturePool:
     Args:
         threads: how many pictures are worked on at once.
         room: how many are let in, those worked on included.
+        patience: seconds that others stand in line before they are turned away.
     """
 
-    def __init__(self, threads: int, room: int) -> None:
+    def __init__(self, threads: int, room: int, patience: float) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="picture")
-        self._room = room
-        self._inside = 0
+        self._free = asyncio.Semaphore(room)
+        self._patience = patience
 
     @contextlib.asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
+    async def place(self) -> AsyncIterator["Place"]:
         """Holds a place, from before the picture is received, so that few are in memory.
 
         Raises:
-            ProblemError: no place is free.
+            ProblemError: no place came free in time.
         """
-        if self._inside >= self._room:
-            raise busy()
-        self._inside += 1
         try:
-            yield
+            async with asyncio.timeout(self._patience):
+                await self._free.acquire()
+        except TimeoutError:
+            raise busy() from None
+        place = Place(self._threads)
+        try:
+            yield place
         finally:
-            self._inside -= 1
+            place.when_left(self._free.release)
+
+    def close(self) -> None:
+        """Lets the threads go when they have finished what they do."""
+        self._threads.shutdown(cancel_futures=True)
+
+
+class Place:
+    """A picture's place: what blocks is run here.
+
+    Args:
+        threads: that run it.
+    """
+
+    def __init__(self, threads: ThreadPoolExecutor) -> None:
+        self._threads = threads
+        self._given_up: asyncio.Future[Any] | None = None
 
     async def run(self, work: Callable[[], Result]) -> Result:
-        """Runs what blocks; for a holder of a place.
-
-        A caller that gives up lets its place go only when the thread has: a thread cannot be
-        stopped, and its picture is in memory.
-        """
+        """Runs what blocks."""
         job = self._threads.submit(work)
         done = asyncio.wrap_future(job)
         try:
             return await asyncio.shield(done)
         except asyncio.CancelledError:
-            self._inside += 1
-            done.add_done_callback(self._leave)
             job.cancel()  # does nothing once it has begun
+            self._given_up = done
             raise
 
-    def _leave(self, done: "asyncio.Future[Result]") -> None:
-        """Frees the place of work whose caller had given up."""
-        self._inside -= 1
-        if not done.cancelled():
-            done.exception()  # nobody asks any more: it counts as seen
+    def when_left(self, free: Callable[[], None]) -> None:
+        """Frees the place; where a caller gave up, not before the thread has left its picture.
 
-    def close(self) -> None:
-        """Lets the threads go when they have finished what they do."""
-        self._threads.shutdown(cancel_futures=True)
+        A thread cannot be stopped, and its picture is in memory.
+        """
+
+        def leave(done: asyncio.Future[Any]) -> None:
+            if not done.cancelled():
+                done.exception()  # nobody asks any more: it counts as seen
+            free()
+
+        if self._given_up is None:
+            free()
+        else:
+            self._given_up.add_done_callback(leave)
