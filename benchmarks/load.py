@@ -5,7 +5,7 @@
 Without rows, all of them: crops (64 connections), overload (four times what is let in), mixed (ten
 minutes of everything), page (from a stroke to its bars in Chromium). The service runs in a process
 of its own on a free port of this machine; the client shares its cores. --quick takes a tenth of the
-time.
+time, and keeps its figures apart.
 """
 
 import argparse
@@ -29,7 +29,8 @@ import psutil
 import results
 
 CONNECTIONS = 64
-LET_IN = 256  # requests at one time, as the service's settings have it
+MIXED_CONNECTIONS = 16
+OVERLOAD_CONNECTIONS = 4 * 256  # four times what the service's settings let in at one time
 STROKES = {
     "strokes": [[[60, 50], [80, 20], [80, 120]]],
     "width": 160,
@@ -175,14 +176,14 @@ def overload(share: float) -> dict[str, Any]:
         megabytes = [service.megabytes]
         under = []
         for _ in range(2):
-            under.append(_load(service.port, 4 * LET_IN, 15 * share, requests))
+            under.append(_load(service.port, OVERLOAD_CONNECTIONS, 15 * share, requests))
             megabytes.append(service.megabytes)
         after = _load(service.port, CONNECTIONS, 5, requests)
         return {"before": before, "under": under, "after": after, "megabytes": megabytes}
 
 
 def mixed(share: float) -> dict[str, Any]:
-    """Ten minutes of crops, strokes, explanations and pages, by 16 connections."""
+    """Ten minutes of crops, strokes, explanations and pages, by fewer connections."""
     import cv2
 
     import digitwise as dw
@@ -201,10 +202,10 @@ def mixed(share: float) -> dict[str, Any]:
         request("/api/read", b"no picture", "image/png"),
     ]
     with running() as service:
-        _load(service.port, 16, 10, requests)
+        _load(service.port, MIXED_CONNECTIONS, 10, requests)
         megabytes, parts = [service.megabytes], []
         for _ in range(10):
-            parts.append(_load(service.port, 16, 60 * share, requests))
+            parts.append(_load(service.port, MIXED_CONNECTIONS, 60 * share, requests))
             megabytes.append(service.megabytes)
         return {"parts": parts, "megabytes": megabytes}
 
@@ -265,6 +266,11 @@ ROWS: dict[str, Callable[[float], dict[str, Any]]] = {
     "mixed": mixed,
     "page": page,
 }
+CONNECTIONS_OF = {
+    "crops": CONNECTIONS,
+    "overload": OVERLOAD_CONNECTIONS,
+    "mixed": MIXED_CONNECTIONS,
+}
 
 
 def main() -> None:
@@ -273,12 +279,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of the time")
     arguments = parser.parse_args()
     share = 0.1 if arguments.quick else 1.0
+    if arguments.quick:
+        results.keep_apart()
     for row in arguments.rows or ROWS:
         figures = ROWS[row](share)
         print(row, json.dumps(figures, indent=2), flush=True)
-        if not arguments.quick:
-            settings = {"connections": CONNECTIONS, "let_in": LET_IN}
-            results.write(f"load-{row}", settings, figures, f"python benchmarks/load.py {row}")
+        settings = {"connections": CONNECTIONS_OF.get(row), "share_of_time": share}
+        results.write(f"load-{row}", settings, figures, f"python benchmarks/load.py {row}")
 
 
 if __name__ == "__main__":

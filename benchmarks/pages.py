@@ -268,6 +268,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("conditions", nargs="*", help="which conditions; left out, all")
     parser.add_argument("--pages", type=int, default=8, help="pages a condition and strength")
+    parser.add_argument("--again", action="store_true", help="measure what is there, too")
     parser.add_argument("--bundle", default="pretrained")
     parser.add_argument("--show", type=Path, help="a folder for the pages with a mistake, drawn")
     parser.add_argument("--picture", type=Path, help="only draw one mild page as it was read")
@@ -275,6 +276,14 @@ def main() -> None:
     test = load_dataset("mnist", allow_sample=False).test
     assert test is not None
     reader = Reader(arguments.bundle)
+    settings = {
+        "bundle": reader.bundle.record["created"],
+        "levels": json.loads(json.dumps(LEVELS)),
+        "pages": arguments.pages,
+    }
+    is_whole = not (arguments.conditions or arguments.picture or arguments.show)
+    if is_whole and not arguments.again and results.is_done("pages", settings):
+        return
     if arguments.picture:
         page, _ = page_for(arguments.conditions[0], 0, test.x, test.y, np.random.default_rng(3))
         drawn = reader.read(page).draw()
@@ -317,7 +326,6 @@ def main() -> None:
                 flush=True,
             )
     if not arguments.conditions:
-        settings = {"levels": json.loads(json.dumps(LEVELS)), "pages": arguments.pages}
         results.write("pages", settings, {"runs": rows}, "python benchmarks/pages.py")
 
 

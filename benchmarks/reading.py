@@ -1,12 +1,14 @@
 """The figures of reading: photographs, other people's digits, what is no digit, speed.
 
-    python benchmarks/reading.py [--bundle DIR...] [--fast DIR] [--photos FOLDER] [--usps FILE]
+    python benchmarks/reading.py [--bundle DIR...] [--again] [--fast DIR] [--photos FOLDER]
+                                 [--usps FILE]
 
-Prints each figure and keeps them as benchmarks/results/reading.json. Photographs and speed are
-those of the first bundle; where several are given, seeds of one recipe, each reads the sets. MNIST
-and Fashion-MNIST are looked for where `digitwise` looks for them; the photographs, with their
-`labels.json`, and the USPS test set, 256 grey values in [-1, 1] after each label, in the folder
-that DIGITWISE_DATA names. OpenVINO is measured where it is installed: pip install openvino.
+Prints each figure and keeps them as benchmarks/results/reading.json; where several bundles are
+given, seeds of one recipe, only the sets are read, by each, for reading-seeds.json. What was
+measured for the same bundle is not measured again, unless --again. MNIST and Fashion-MNIST are
+looked for where `digitwise` looks for them; the photographs, with their `labels.json`, and the USPS
+test set, 256 grey values in [-1, 1] after each label, in the folder that DIGITWISE_DATA names.
+OpenVINO is measured where it is installed: pip install openvino.
 """
 
 import argparse
@@ -307,14 +309,14 @@ def _median_time(call: Callable[[], object]) -> float:
     return statistics.median(_time(call) for _ in range(STARTS))
 
 
-def over_seeds(bundles: list[str], usps: Path) -> dict[str, Any]:
+def over_seeds(readers: list[Reader], usps: Path) -> dict[str, Any]:
     """Reads the sets with each bundle: means and standard deviations."""
-    found = [digit_sets(Reader(bundle), usps) for bundle in bundles]
+    found = [digit_sets(reader, usps) for reader in readers]
     return {
         name: {
             figure: {
                 "mean": statistics.mean(values := [one[name][figure] for one in found]),
-                "deviation": statistics.stdev(values) if len(values) > 1 else None,
+                "deviation": statistics.stdev(values),
             }
             for figure in found[0][name]
             if figure != "images"
@@ -327,6 +329,7 @@ def main() -> None:
     data = Path(os.environ.get("DIGITWISE_DATA", "."))
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--bundle", nargs="+", default=["pretrained"])
+    parser.add_argument("--again", action="store_true", help="measure what is there, too")
     parser.add_argument("--fast", help="a bundle of 'fast'; left out, one is trained for it")
     parser.add_argument("--photos", type=Path, default=data / "photos")
     parser.add_argument("--usps", type=Path, default=data / "usps" / "zip.test.gz")
@@ -335,22 +338,30 @@ def main() -> None:
     if arguments.way:
         print(json.dumps(time_way(arguments.way, Path(arguments.bundle[0]))))
         return
-    reader = Reader(arguments.bundle[0])
+    readers = [Reader(bundle) for bundle in arguments.bundle]
+    bundles = [reader.bundle.record["created"] for reader in readers]
+    command = "python benchmarks/reading.py"
+    if len(readers) > 1:
+        seeds = {"sets": over_seeds(readers, arguments.usps), "seeds": len(readers)}
+        print(json.dumps(seeds, indent=2))
+        words = " ".join(["--bundle pretrained", *["RUN"] * (len(readers) - 1)])
+        results.write("reading-seeds", {"bundles": bundles}, seeds, f"{command} {words}")
+        return
+    settings = {"bundle": bundles[0], "starts": STARTS, "turns": TURNS}
+    if not arguments.again and results.is_done("reading", settings):
+        return
     figures: dict[str, Any] = {
-        "photographs": photographs(reader, arguments.photos),
-        "sets": digit_sets(reader, arguments.usps),
+        "photographs": photographs(readers[0], arguments.photos),
+        "sets": digit_sets(readers[0], arguments.usps),
     }
-    if len(arguments.bundle) > 1:
-        figures["seeds"] = over_seeds(arguments.bundle, arguments.usps)
     with tempfile.TemporaryDirectory() as folder:
         fast = Path(arguments.fast or _train_fast(Path(folder)))
         figures["speed"] = {
             **starting(arguments.photos / "webcam-slope.png"),
-            **speed(reader, fast),
+            **speed(readers[0], fast),
         }
     print(json.dumps(figures, indent=2))
-    settings = {"seeds": len(arguments.bundle), "starts": STARTS}
-    results.write("reading", settings, figures, "python benchmarks/reading.py")
+    results.write("reading", settings, figures, command)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ With --check nothing is written; the exit status is 1 where a document says some
 
 import argparse
 import re
+import statistics
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -81,14 +83,21 @@ def _processor(kept: dict[str, Any]) -> str:
     extensions = kept["machine"]["extensions"]
     if "amx_bf16" in extensions:
         return "AMX"
+    if "avx512_bf16" in extensions:
+        return "AVX-512, bfloat16"
     return "AVX-512" if "avx512f" in extensions else "AVX2"
+
+
+def _source(kept: dict[str, Any], runs: str) -> str:
+    """Words what made a table: the command, its runs, and on what."""
+    return f"`{kept['command']}`: {runs}; two cores with {_processor(kept)}"
 
 
 def sets_table() -> str:
     """Words how well other people's digits are recognized, a row a set."""
-    kept = results.read("reading")
+    kept, over_seeds = results.read("reading"), results.read("reading-seeds")
     if kept is None:
-        return ""
+        return _UNMEASURED
     names = {
         "mnist": "MNIST test",
         "usps": "USPS test, 16×16",
@@ -96,26 +105,29 @@ def sets_table() -> str:
         "fashion-mnist": "Fashion-MNIST test, no digits",
     }
     lines = [
-        "| tested on | images | accuracy | expected calibration error | pass as digits |",
+        "| tested on | images | accuracy; over seeds | calibration error | pass as digits |",
         "| --- | --- | --- | --- | --- |",
     ]
     for key, name in names.items():
         figures = kept["sets"][key]
         accuracy = f"{figures['accuracy']:.2%}" if "accuracy" in figures else "–"
-        seeds = kept.get("seeds", {}).get(key, {}).get("accuracy")
+        seeds = over_seeds["sets"][key].get("accuracy") if over_seeds else None
         if seeds:
-            accuracy += f"; over seeds {seeds['mean']:.2%} ± {100 * seeds['deviation']:.2f}"
+            accuracy += f"; {seeds['mean']:.2%} ± {100 * seeds['deviation']:.2f}"
         error = f"{figures['calibration_error']:.2%}" if "calibration_error" in figures else "–"
         passing = f"{figures['passing_as_digits']:.2%}"
         lines.append(f"| {name} | {figures['images']:,} | {accuracy} | {error} | {passing} |")
-    return "\n".join(lines)
+    source = f"`{kept['command']}`: the network that ships"
+    if over_seeds:
+        source += f"; `{over_seeds['command']}`: mean ± deviation over {over_seeds['seeds']} seeds"
+    return "\n".join([*lines, "", source])
 
 
 def reading_table() -> str:
     """Words what was measured of reading, a row a figure."""
     kept = results.read("reading")
     if kept is None:
-        return ""
+        return _UNMEASURED
     photographs, speed = kept["photographs"], kept["speed"]
     rows = {
         f"{len(photographs['files'])} photographs of handwriting": (
@@ -152,14 +164,15 @@ def reading_table() -> str:
             rows[name] = f"{many:,.0f} a second; one in {one:.2f} ms"
     lines = ["| what | measured |", "| --- | --- |"]
     lines += [f"| {name} | {measured} |" for name, measured in rows.items()]
-    return "\n".join([*lines, "", f"`{kept['command']}`"])
+    runs = f"medians of {kept['settings']['starts']}"
+    return "\n".join([*lines, "", _source(kept, runs)])
 
 
 def pages_table() -> str:
     """Words the digit error rate of composed pages, a row a condition."""
     kept = results.read("pages")
     if kept is None:
-        return ""
+        return _UNMEASURED
     rates: dict[str, list[str]] = {}
     for run in kept["runs"]:
         rates.setdefault(run["condition"], []).append(f"{run['error_rate']:.1%}")
@@ -168,7 +181,9 @@ def pages_table() -> str:
         f"| {condition} | {' | '.join([*measured, '', ''][:3])} |"
         for condition, measured in rates.items()
     ]
-    return "\n".join([*lines, "", f"`{kept['command']} --pages {kept['settings']['pages']}`"])
+    counts = [run["digits"] for run in kept["runs"]]
+    pages = f"{kept['settings']['pages']} pages a cell, {min(counts)} to {max(counts)} digits"
+    return "\n".join([*lines, "", f"`{kept['command']}`: {pages}"])
 
 
 def time_table() -> str:
@@ -177,7 +192,9 @@ def time_table() -> str:
     if kept is None:
         return _UNMEASURED
     names = {
-        "fast": f"`digitwise train --model fast --epochs {kept['settings']['share']}`",
+        "fast": (
+            f"`digitwise train --model fast --epochs {kept['settings']['share']} --validation 0`"
+        ),
         "train_mnist_fast": "train_mnist_fast",
         "keras_example": "Keras's example",
         "pytorch_example": "PyTorch's example",
@@ -190,20 +207,26 @@ def time_table() -> str:
         name, _, best = contender.partition(" ")
         what = f"{names[name]}, {best}" if best else names[name]
         epoch = f", epoch {figures['epoch']}" if figures["epoch"] > 1 else ""
-        reached = "" if figures["reached"] else " (99% not reached)"
+        reached = "" if figures["reached"] else ", 99% not reached"
         ratio = "–" if contender == "fast" else f"{_share(figures['ratio'])} of it"
-        seconds = f"{figures['median_seconds']:.1f} s{epoch}{reached}"
+        ends = [
+            run["epochs"][figures["epoch"] - 1]["seconds"]
+            for run in kept["runs"]
+            if run["contender"] == contender
+        ]
+        spread = f" ({min(ends):.1f}–{max(ends):.1f})"
+        seconds = f"{figures['median_seconds']:.1f} s{spread}{epoch}{reached}"
         lines.append(f"| {what} | {seconds} | {ratio} | {_accuracy(figures)} | {figures['runs']} |")
     whole = kept["contenders"]["fast"]["median_whole_seconds"]
     lines.append(f"| the whole command, imports included | {whole:.1f} s | | | |")
-    return "\n".join([*lines, "", f"`{kept['command']}`"])
+    return "\n".join([*lines, "", _source(kept, "medians (least–most) of runs in turn")])
 
 
 def accuracy_table() -> str:
     """Words what the most accurate and the smallest networks reach, a row each."""
     lines = [
-        "| what | accuracy | over five shifts | time of training | seeds | command |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| what | accuracy | over five shifts | training | seeds | two cores with | command |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     names = {
         ("accurate", "accurate"): "`accurate`",
@@ -220,15 +243,19 @@ def accuracy_table() -> str:
         runs = [run for run in kept["runs"] if run["contender"] == contender]
         what = name.format(**runs[0])
         if "parameters" in runs[0]:
-            what += f", {runs[0]['parameters']:,} parameters, {runs[0]['kilobytes']:.0f} kB of ONNX"
+            what += (
+                f", {runs[0]['parameters']:,} parameters, {runs[0]['kilobytes']:,.0f} kB of ONNX"
+            )
         seconds = figures["median_seconds"]
         took = f"{seconds / 60:.0f} min" if seconds else "–"
         accuracy = _accuracy(figures) if len(runs) > 1 else f"{figures['mean_accuracy']:.2%}"
-        shifted = f"{figures['mean_accuracy_over_shifts']:.2%}"
+        shifts = [run["accuracy_over_shifts"] for run in runs]
+        shifted = f"{statistics.mean(shifts):.2%}"
+        if len(runs) > 1:
+            shifted += f" ± {100 * statistics.stdev(shifts):.2f}"
         count = len(runs) if seconds else "–"
-        lines.append(
-            f"| {what} | {accuracy} | {shifted} | {took} | {count} | `{kept['command']}` |"
-        )
+        cells = what, accuracy, shifted, took, count, _processor(kept), _quoted(kept)
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) if len(lines) > 2 else _UNMEASURED
 
 
@@ -258,7 +285,7 @@ def scaling_table() -> str:
 
 def load_table() -> str:
     """Words what the service bears, a row a load."""
-    lines = ["| load | measured | command |", "| --- | --- | --- |"]
+    lines = ["| load | measured | two cores with | command |", "| --- | --- | --- | --- |"]
     if kept := results.read("load-crops"):
         refused = sum(count for status, count in kept["statuses"].items() if status != "200")
         measured = (
@@ -266,7 +293,8 @@ def load_table() -> str:
             f"ms, 99 in 100 within **{kept['p99_milliseconds']:.0f} ms**; {refused} of "
             f"{kept['requests']:,} refused"
         )
-        lines.append(f"| 64 connections, a minute of 28×28 digits | {measured} | {_quoted(kept)} |")
+        what = f"{kept['settings']['connections']} connections, a minute of 28×28 digits"
+        lines.append(f"| {what} | {measured} | {_processor(kept)} | {_quoted(kept)} |")
     if kept := results.read("load-overload"):
         under, after = kept["under"][-1], kept["after"]
         shares = [part["statuses"].get("503", 0) / part["requests"] for part in kept["under"]]
@@ -277,24 +305,34 @@ def load_table() -> str:
             f"afterwards {after['a_second']:,.0f} a second, none refused"
         )
         assert set(after["statuses"]) == {"200"}
-        lines.append(
-            f"| 1,024 connections, four times what is let in | {measured} | {_quoted(kept)} |"
-        )
+        what = f"{kept['settings']['connections']:,} connections, four times what is let in"
+        lines.append(f"| {what} | {measured} | {_processor(kept)} | {_quoted(kept)} |")
     if kept := results.read("load-mixed"):
-        requests = sum(part["requests"] for part in kept["parts"])
+        statuses: Counter[str] = Counter()
+        for part in kept["parts"]:
+            statuses.update(part["statuses"])
         first, *_, last = memory = kept["megabytes"]
         measured = (
-            f"{requests:,} requests; {first:.0f} MB at the beginning, "
-            f"{memory[len(memory) // 2]:.0f} MB halfway, {last:.0f} MB at the end"
+            f"{statuses.total():,} requests, {statuses['503']:,} told to come again; {first:.0f} "
+            f"MB at the beginning, {memory[len(memory) // 2]:.0f} MB halfway, {last:.0f} MB at "
+            "the end"
         )
-        what = "ten minutes of digits, strokes, explanations, pages and broken files"
-        lines.append(f"| {what} | {measured} | {_quoted(kept)} |")
+        connections = kept["settings"]["connections"]
+        what = (
+            f"{connections} connections, ten minutes of digits, and one in four strokes, "
+            "explanations, pages or broken files"
+        )
+        lines.append(f"| {what} | {measured} | {_processor(kept)} | {_quoted(kept)} |")
     if kept := results.read("load-page"):
-        measured = f"**{kept['median_milliseconds']:.0f} ms** (median of {kept['answers']})"
-        lines.append(f"| on the page, from a stroke to its bars | {measured} | {_quoted(kept)} |")
+        measured = (
+            f"**{kept['median_milliseconds']:.0f} ms** (median of {kept['answers']}; nine in ten "
+            f"within {kept['p90_milliseconds']:.0f} ms)"
+        )
+        what = "on the page, from a stroke to its bars"
+        lines.append(f"| {what} | {measured} | {_processor(kept)} | {_quoted(kept)} |")
     if kept := results.read("load-crops"):
         measured = f"{kept['start_seconds']:.1f} s, {kept['idle_megabytes']:.0f} MB resident"
-        lines.append(f"| to start | {measured} | {_quoted(kept)} |")
+        lines.append(f"| to start | {measured} | {_processor(kept)} | {_quoted(kept)} |")
     return "\n".join(lines)
 
 
@@ -349,7 +387,9 @@ def _contenders_table(row: str, columns: dict[str, str]) -> str:
     for name, figures in kept["contenders"].items():
         words = (column.format(name=name, **figures) for column in columns.values())
         lines.append(f"| {' | '.join(words)} |")
-    return "\n".join([*lines, "", f"`{kept['command']}`"])
+    turns = len(kept.get("runs", ())) // len(kept["contenders"])
+    runs = f"medians of {turns} runs in turn" if turns > 1 else "one run each"
+    return "\n".join([*lines, "", _source(kept, runs)])
 
 
 _UNMEASURED = "Not measured yet."

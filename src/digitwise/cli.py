@@ -753,7 +753,12 @@ def _training_digits(name: str) -> "LabeledImages":
     """Loads the digits among which neighbours are looked for."""
     from digitwise.data.loading import built_in_sample, load_dataset
 
-    data = built_in_sample() if name == "sample" else load_dataset(path=name)
+    if name == "sample":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SampleDataWarning)  # it was asked for
+            data = built_in_sample()
+    else:
+        data = load_dataset(path=name)
     found = data.train or data.test
     assert found is not None
     return found
@@ -956,7 +961,7 @@ def _print_evaluation(evaluation: "Evaluation") -> None:
     table.add_column("class")
     for heading in ("images", "precision", "recall", "F1"):
         table.add_column(heading, justify="right")
-    table.add_column("most often read as")
+    table.add_column("most often misread as")
     for label, figures in enumerate(evaluation.per_class):
         others = sorted(
             (

@@ -51,7 +51,7 @@ def test_offline_and_bare_the_sample_stands_in_and_says_so() -> None:
 
 
 def test_the_sample_can_be_forbidden_and_stands_in_for_mnist_alone() -> None:
-    with pytest.raises(dw.DigitwiseError, match="give --data PATH"):
+    with pytest.raises(dw.DigitwiseError, match="DIGITWISE_DATA or --data"):
         dw.load_data(allow_sample=False)
     with pytest.raises(dw.DigitwiseError, match="kmnist could not be downloaded"):
         dw.load_data("kmnist")

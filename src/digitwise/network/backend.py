@@ -67,7 +67,7 @@ def _keep_freed_memory() -> None:
 
 
 if find_spec("keras") is None:
-    raise missing_extra("training", "train")
+    raise missing_extra("Keras", "train")
 if not os.environ.get(VERBOSE_VARIABLE):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)

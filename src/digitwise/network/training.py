@@ -489,8 +489,9 @@ def _finish(
     network = network or _declare(settings, data)
     kept, held = _parts(data.train.y, settings.validation, settings.seed, settings.own_images)
     validation = LabeledImages(data.train.x[held], data.train.y[held])
+    source = f"MNIST and {data.name}" if settings.own_images else data.name
     say(
-        f"training '{settings.architecture}' on {settings.training_images:,} images of {data.name} "
+        f"training '{settings.architecture}' on {settings.training_images:,} images of {source} "
         f"({len(held):,} held out for validation), computing in {settings.precision}"
     )
     try:
