@@ -1,6 +1,6 @@
 """Pages composed from MNIST's test digits, so that the truth is known, under each condition.
 
-    python benchmarks/pages.py [CONDITION...] [--pages N] [--bundle DIR] [--show FOLDER]
+    python benchmarks/pages.py [CONDITION...] [--pages N] [--again] [--bundle DIR] [--show FOLDER]
     python benchmarks/pages.py CONDITION --picture FILE
 
 Prints a row a condition and strength: digit error rate, false digits, misses. It shares no code and

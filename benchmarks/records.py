@@ -106,9 +106,6 @@ def accuracies(runs: list[Run]) -> dict[str, Any]:
             "standard_deviation": statistics.stdev(reached) if len(own) > 1 else 0.0,
             "median_seconds": statistics.median(run["seconds"] for run in own),
         }
-        shifted = [run["accuracy_over_shifts"] for run in own if "accuracy_over_shifts" in run]
-        if shifted:
-            figures[contender]["mean_accuracy_over_shifts"] = statistics.mean(shifted)
     return {"contenders": figures}
 
 

@@ -70,12 +70,22 @@ def _share(ratio: float) -> str:
 
 def _accuracy(figures: dict[str, Any]) -> str:
     """Words a mean accuracy with its spread."""
-    return f"{figures['mean_accuracy']:.2%} ± {100 * figures['standard_deviation']:.2f}"
+    return _spread(figures["mean_accuracy"], figures["standard_deviation"])
 
 
-def _line(kept: dict[str, Any], what: str, measured: str, runs: str) -> str:
-    """Words a table's row."""
-    return f"| {what} | {measured} | {runs} | {_processor(kept)} | `{kept['command']}` |"
+def _spread(mean: float, deviation: float) -> str:
+    """Words a mean share with its standard deviation."""
+    return f"{mean:.2%} ± {100 * deviation:.2f}"
+
+
+def _line(kept: dict[str, Any], *cells: str) -> str:
+    """Words a table's row, which ends with the processor and the command."""
+    return f"| {' | '.join((*cells, _processor(kept), _quoted(kept)))} |"
+
+
+def _quoted(kept: dict[str, Any]) -> str:
+    """Words the command that measures a row."""
+    return f"`{kept['command']}`"
 
 
 def _processor(kept: dict[str, Any]) -> str:
@@ -90,7 +100,7 @@ def _processor(kept: dict[str, Any]) -> str:
 
 def _source(kept: dict[str, Any], runs: str) -> str:
     """Words what made a table: the command, its runs, and on what."""
-    return f"`{kept['command']}`: {runs}; two cores with {_processor(kept)}"
+    return f"{_quoted(kept)}: {runs}; two cores with {_processor(kept)}"
 
 
 def sets_table() -> str:
@@ -113,13 +123,13 @@ def sets_table() -> str:
         accuracy = f"{figures['accuracy']:.2%}" if "accuracy" in figures else "–"
         seeds = over_seeds["sets"][key].get("accuracy") if over_seeds else None
         if seeds:
-            accuracy += f"; {seeds['mean']:.2%} ± {100 * seeds['deviation']:.2f}"
+            accuracy += f"; {_spread(seeds['mean'], seeds['deviation'])}"
         error = f"{figures['calibration_error']:.2%}" if "calibration_error" in figures else "–"
         passing = f"{figures['passing_as_digits']:.2%}"
         lines.append(f"| {name} | {figures['images']:,} | {accuracy} | {error} | {passing} |")
-    source = f"`{kept['command']}`: the network that ships"
+    source = f"{_quoted(kept)}: the network that ships"
     if over_seeds:
-        source += f"; `{over_seeds['command']}`: mean ± deviation over {over_seeds['seeds']} seeds"
+        source += f"; {_quoted(over_seeds)}: mean ± deviation over {over_seeds['seeds']} seeds"
     return "\n".join([*lines, "", source])
 
 
@@ -182,8 +192,8 @@ def pages_table() -> str:
         for condition, measured in rates.items()
     ]
     counts = [run["digits"] for run in kept["runs"]]
-    pages = f"{kept['settings']['pages']} pages a cell, {min(counts)} to {max(counts)} digits"
-    return "\n".join([*lines, "", f"`{kept['command']}`: {pages}"])
+    command = f"`{kept['command']} --pages {kept['settings']['pages']}`"
+    return "\n".join([*lines, "", f"{command}: {min(counts)} to {max(counts)} digits a cell"])
 
 
 def time_table() -> str:
@@ -250,12 +260,11 @@ def accuracy_table() -> str:
         took = f"{seconds / 60:.0f} min" if seconds else "–"
         accuracy = _accuracy(figures) if len(runs) > 1 else f"{figures['mean_accuracy']:.2%}"
         shifts = [run["accuracy_over_shifts"] for run in runs]
-        shifted = f"{statistics.mean(shifts):.2%}"
+        shifted = f"{shifts[0]:.2%}"
         if len(runs) > 1:
-            shifted += f" ± {100 * statistics.stdev(shifts):.2f}"
-        count = len(runs) if seconds else "–"
-        cells = what, accuracy, shifted, took, count, _processor(kept), _quoted(kept)
-        lines.append(f"| {' | '.join(map(str, cells))} |")
+            shifted = _spread(statistics.mean(shifts), statistics.stdev(shifts))
+        count = str(len(runs)) if seconds else "–"
+        lines.append(_line(kept, what, accuracy, shifted, took, count))
     return "\n".join(lines) if len(lines) > 2 else _UNMEASURED
 
 
@@ -294,7 +303,7 @@ def load_table() -> str:
             f"{kept['requests']:,} refused"
         )
         what = f"{kept['settings']['connections']} connections, a minute of 28×28 digits"
-        lines.append(f"| {what} | {measured} | {_processor(kept)} | {_quoted(kept)} |")
+        lines.append(_line(kept, what, measured))
     if kept := results.read("load-overload"):
         under, after = kept["under"][-1], kept["after"]
         shares = [part["statuses"].get("503", 0) / part["requests"] for part in kept["under"]]
@@ -306,7 +315,7 @@ def load_table() -> str:
         )
         assert set(after["statuses"]) == {"200"}
         what = f"{kept['settings']['connections']:,} connections, four times what is let in"
-        lines.append(f"| {what} | {measured} | {_processor(kept)} | {_quoted(kept)} |")
+        lines.append(_line(kept, what, measured))
     if kept := results.read("load-mixed"):
         statuses: Counter[str] = Counter()
         for part in kept["parts"]:
@@ -322,23 +331,18 @@ def load_table() -> str:
             f"{connections} connections, ten minutes of digits, and one in four strokes, "
             "explanations, pages or broken files"
         )
-        lines.append(f"| {what} | {measured} | {_processor(kept)} | {_quoted(kept)} |")
+        lines.append(_line(kept, what, measured))
     if kept := results.read("load-page"):
         measured = (
             f"**{kept['median_milliseconds']:.0f} ms** (median of {kept['answers']}; nine in ten "
             f"within {kept['p90_milliseconds']:.0f} ms)"
         )
         what = "on the page, from a stroke to its bars"
-        lines.append(f"| {what} | {measured} | {_processor(kept)} | {_quoted(kept)} |")
+        lines.append(_line(kept, what, measured))
     if kept := results.read("load-crops"):
         measured = f"{kept['start_seconds']:.1f} s, {kept['idle_megabytes']:.0f} MB resident"
-        lines.append(f"| to start | {measured} | {_processor(kept)} | {_quoted(kept)} |")
+        lines.append(_line(kept, "to start", measured))
     return "\n".join(lines)
-
-
-def _quoted(kept: dict[str, Any]) -> str:
-    """Words the command that measures a row."""
-    return f"`{kept['command']}`"
 
 
 def bulk_speed_table() -> str:

@@ -5,7 +5,6 @@ import gzip
 import os
 import resource
 import shutil
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ import pytest
 
 import digitwise
 from digitwise.data.formats import idx_bytes
-from digitwise.errors import SampleDataWarning
 
 GIVEN_DATA = os.environ.get("DIGITWISE_DATA")
 NOWHERE = "http://127.0.0.1:9"  # the discard port: refused at once
@@ -58,9 +56,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     """4,000 real MNIST training digits and their labels, mixed."""
     from digitwise.data.loading import built_in_sample
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SampleDataWarning)
-        train = built_in_sample().train
+    train = built_in_sample().train
     assert train is not None
     order = np.random.default_rng(0).permutation(len(train.y))
     return train.x[order], train.y[order]

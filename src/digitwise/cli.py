@@ -753,12 +753,7 @@ def _training_digits(name: str) -> "LabeledImages":
     """Loads the digits among which neighbours are looked for."""
     from digitwise.data.loading import built_in_sample, load_dataset
 
-    if name == "sample":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SampleDataWarning)  # it was asked for
-            data = built_in_sample()
-    else:
-        data = load_dataset(path=name)
+    data = built_in_sample() if name == "sample" else load_dataset(path=name)
     found = data.train or data.test
     assert found is not None
     return found

