@@ -47,6 +47,7 @@ benchmark: $(VENV)/ready
 # What the service bears, with the client on the same machine; a quarter of an hour.
 load: $(VENV)/ready
 	$(BIN)/python benchmarks/load.py
+	$(BIN)/python benchmarks/tables.py
 
 # Reading in bulk on Ray, with one worker and two; a quarter of an hour.
 scale: $(VENV)/ready

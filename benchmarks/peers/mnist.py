@@ -33,13 +33,13 @@ def normalized(arrays: Arrays) -> Arrays:
     return x, y.astype(np.int64), x_test, y_test.astype(np.int64)
 
 
-def options(description: str | None, epochs: int) -> argparse.Namespace:
-    """Parses what each peer takes: --seed, --epochs, --best."""
+def parser(description: str | None, epochs: int) -> argparse.ArgumentParser:
+    """Declares what each peer takes: --seed, --epochs, --best."""
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=epochs, help="as published: %(default)s")
-    parser.add_argument("--best", action="store_true", help="with what may make it faster here")
-    return parser.parse_args()
+    parser.add_argument("--best", action="store_true", help="with what makes it fastest here")
+    return parser
 
 
 class Clock:
