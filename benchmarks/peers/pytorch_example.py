@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 SPEEDUPS = ("channels-last", "bfloat16", "compile")
-BEST = ("channels-last",)
+BEST = ("channels-last",)  # measured for both peers
 
 
 def network() -> nn.Module:
@@ -38,19 +38,13 @@ def network() -> nn.Module:
     )
 
 
-def options(description: str | None, epochs: int, best: tuple[str, ...]) -> argparse.Namespace:
-    """Parses what a peer of PyTorch takes.
-
-    Args:
-        description: the script's documentation.
-        epochs: as published.
-        best: the speedups that --best stands for.
-    """
+def options(description: str | None, epochs: int) -> argparse.Namespace:
+    """Parses what a peer of PyTorch takes: what each does, and --with."""
     parser = mnist.parser(description, epochs)
     parser.add_argument("--with", nargs="*", default=(), choices=SPEEDUPS, dest="speedups")
     arguments = parser.parse_args()
     if arguments.best:
-        arguments.speedups = best
+        arguments.speedups = BEST
     return arguments
 
 
@@ -88,7 +82,7 @@ def accuracy(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
 
 
 def main() -> None:
-    arguments = options(__doc__, 14, BEST)
+    arguments = options(__doc__, epochs=14)
     layout, model, run = prepare(network, arguments)
     x, y, x_test, y_test = (torch.from_numpy(part) for part in mnist.normalized(mnist.load()))
     optimizer = torch.optim.Adadelta(model.parameters(), lr=1.0)

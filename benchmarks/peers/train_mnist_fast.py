@@ -14,7 +14,6 @@ from torch import nn
 from torch.nn import functional
 
 BATCH = 256
-BEST = ("channels-last",)
 
 
 def network() -> nn.Module:
@@ -34,7 +33,7 @@ def network() -> nn.Module:
 
 
 def main() -> None:
-    arguments = options(__doc__, 1, BEST)
+    arguments = options(__doc__, epochs=1)
     layout, model, run = prepare(network, arguments)
     x, y, x_test, y_test = (torch.from_numpy(part) for part in mnist.normalized(mnist.load()))
     batches = list(zip(x.to(memory_format=layout).split(BATCH), y.split(BATCH), strict=True))
