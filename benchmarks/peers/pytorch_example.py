@@ -16,8 +16,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from digitwise.network.settings import bfloat16_is_faster
+
 SPEEDUPS = ("channels-last", "bfloat16", "compile")
-BEST = ("channels-last",)  # measured for both peers
+BEST = ("channels-last", *(("bfloat16",) if bfloat16_is_faster() else ()))  # for both peers
 
 
 def network() -> nn.Module:

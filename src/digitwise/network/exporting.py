@@ -40,6 +40,7 @@ _REFUSALS = (
 )
 _EXAMPLES = 1000  # images, and as many of them distorted, that quantization measures
 _BATCH = 500
+_DENSE = ("MatMul", "Gemm")  # what a dense layer is in ONNX
 
 Network = Callable[[Float32[np.ndarray, "n h w c"]], Float32[np.ndarray, "n outputs"]]
 
@@ -313,13 +314,14 @@ def _write_onnx_int8(
 
 
 def _quantize_onnx(onnx_file: Path, path: Path, examples: Float32[np.ndarray, "n h w c"]) -> None:
-    """Brings the convolutions of an ONNX network to eight bits, by ONNX Runtime.
+    """Brings an ONNX network to eight bits, all but its last dense layer, by ONNX Runtime.
 
     The range of each value is measured on examples; weights have a scale a channel, and seven
     bits, since without VNNI a processor adds two products in sixteen. A relu is quantized with its
-    convolution: by itself it would be brought to float32 and back. What stands behind the last
-    convolution stays float32: a softmax in eight bits knows no probability below 1/256.
+    convolution: by itself it would be brought to float32 and back. The last dense layer and what
+    follows stay float32: a softmax in eight bits knows no probability below 1/256.
     """
+    import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -335,11 +337,14 @@ def _quantize_onnx(onnx_file: Path, path: Path, examples: Float32[np.ndarray, "n
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(onnx_file), str(prepared), skip_symbolic_shape=True)
+        nodes = onnx.load(prepared).graph.node
+        dense = [node.name for node in nodes if node.op_type in _DENSE]
         quantize_static(
             str(prepared),
             str(path),
             Examples(),
-            op_types_to_quantize=["Conv", "Relu", "MaxPool", "AveragePool"],
+            op_types_to_quantize=["Conv", "Relu", "MaxPool", "AveragePool", *_DENSE],
+            nodes_to_exclude=dense[-1:],
             weight_type=QuantType.QInt8,
             per_channel=True,
             reduce_range=True,
