@@ -217,6 +217,6 @@ def test_the_offline_sample_trains_with_a_notice_and_nothing_else_on_stderr() ->
     assert document["accuracy"] >= 0.96
     lines = done.stderr.splitlines()
     assert lines[0].startswith("notice: using the built-in sample")
-    assert "20 epochs instead of 1" in lines[1]
+    assert "10 epochs instead of 1" in lines[1]
     assert lines[2].startswith("training 'fast' on 3,667 images")
     assert len(lines) == 3, lines
