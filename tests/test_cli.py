@@ -88,7 +88,7 @@ def test_fashion_mnist_trains_with_the_same_command(
 def test_a_folder_of_pngs_trains_with_the_same_command(
     digits: Digits, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "MINIMUM_STEPS", 120)
+    monkeypatch.setattr(training, "FEWEST_SHOWN", 120 * 256)
     x, y = digits
     for number, (image, label) in enumerate(zip(x[:900], y[:900], strict=True)):
         folder = Path("mine") / str(label)
@@ -105,7 +105,7 @@ def test_a_folder_of_pngs_trains_with_the_same_command(
 def test_the_default_run_folders_are_numbered(
     small: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "MINIMUM_STEPS", 1)
+    monkeypatch.setattr(training, "FEWEST_SHOWN", 1)
     Path("runs/small-fast-1").mkdir(parents=True)
     document = _answer(capsys, "train", "--model", "fast", "--data", str(small))
     assert document["bundle"] == "runs/small-fast-2/bundle"

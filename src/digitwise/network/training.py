@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from digitwise.network.checkpoints import TrainingState
     from digitwise.network.fitting import Teacher
 
-_FEWEST_SHOWN = 38_400  # images: 300 batches of 128
+FEWEST_SHOWN = 38_400  # images: 300 batches of 128
 _AGREEMENT_IMAGES = 1000
 _MOST_REPEATS = 100  # of a user's own image in an epoch
 _PASSING = 0.997  # of validation digits
@@ -201,7 +201,7 @@ def _settle(
     batch_size = whole_number("batch-size", recipe.batch_size if batch_size is None else batch_size)
     validation = None if validation is None else whole_number("validation", validation)
     seed = whole_number("seed", seed)
-    usual_minimum = _FEWEST_SHOWN // recipe.batch_size if epochs >= 1 else 0
+    usual_minimum = FEWEST_SHOWN // recipe.batch_size if epochs >= 1 else 0
     minimum_steps = whole_number(
         "minimum-steps", usual_minimum if minimum_steps is None else minimum_steps
     )
