@@ -129,6 +129,7 @@ def test_the_default_run_folders_are_numbered(
         (["train", "--epoch", "3"], "--epochs"),
         (["train", "--resume", "nowhere"], "nowhere: not a run"),
         (["evaluate"], "Missing argument"),
+        (["read", "--no-such"], "(see digitwise read --help)"),
         (["evaluate", "nowhere"], "nowhere: no such bundle"),
         (["evaluate", "pretrained", "--data", "x"], "x: no such file or folder"),
         (["datasets", "fetch", "minst"], "did you mean mnist?"),

@@ -701,7 +701,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except typer.BadParameter.__mro__[2] as error:  # the base of every usage error
         message = _one_line(error.format_message()).replace("Value error, ", "")
         if message:  # empty where the help was asked for by giving nothing
-            say(f"digitwise: {message} (see digitwise --help)")
+            command = error.ctx.command_path if error.ctx else "digitwise"
+            say(f"digitwise: {message} (see {command} --help)")
         return DigitwiseError.exit_status
     except (BrokenPipeError, SystemExit):  # the reader of a pipe left; Typer exits by itself
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
