@@ -95,9 +95,7 @@ def _fast(classes: int) -> Layers:
         layers.Conv2D(64, (3, 3)),
         layers.Activation("relu"),
         layers.Flatten(),
-        layers.Dense(128, use_bias=False),
-        layers.BatchNormalization(momentum=0.9),
-        layers.Activation("relu"),
+        *_normalized(layers.Dense(128, use_bias=False)),
         layers.Dense(classes),
         layers.Activation("softmax"),
     ]
@@ -158,15 +156,17 @@ def _small(classes: int) -> Layers:
 def _normalized_convolution(
     filters: int, kernel: int, strides: int = 1, padding: str = "valid"
 ) -> Layers:
-    """Convolution, batch normalization, relu.
+    """Convolution, batch normalization, relu."""
+    convolution = layers.Conv2D(filters, kernel, strides=strides, padding=padding, use_bias=False)
+    return _normalized(convolution)
+
+
+def _normalized(layer: Any) -> Layers:
+    """A layer without bias, batch normalization, relu.
 
     The momentum is 0.9 because Keras's 0.99 does not settle in a few hundred steps.
     """
-    return [
-        layers.Conv2D(filters, kernel, strides=strides, padding=padding, use_bias=False),
-        layers.BatchNormalization(momentum=0.9),
-        layers.Activation("relu"),
-    ]
+    return [layer, layers.BatchNormalization(momentum=0.9), layers.Activation("relu")]
 
 
 _ARCHITECTURES: dict[str, Callable[[int], Layers]] = {
