@@ -274,7 +274,8 @@ def _call(bundle: Path) -> Callable[[np.ndarray], Any]:
 def _openvino(bundle: Path) -> Callable[[np.ndarray], Any]:
     import openvino
 
-    compiled = openvino.Core().compile_model(bundle / "model.onnx", "CPU")
+    float32 = {"INFERENCE_PRECISION_HINT": "f32"}  # else bfloat16 where the processor has AMX
+    compiled = openvino.Core().compile_model(bundle / "model.onnx", "CPU", float32)
     return lambda x: compiled(_scaled(x))[0]
 
 

@@ -80,7 +80,7 @@ def train(name: str, seed: int, *options: str) -> Run:
     """Trains by the command line, on all training images; the run's folder is kept.
 
     Returns:
-        Test accuracy, seconds of `fit`, of the whole command, and where the bundle lies.
+        Test accuracy, seconds of `fit`, of the whole command, precision, and where the bundle lies.
     """
     folder = results.RUNS / f"{name}-{seed}"
     shutil.rmtree(folder, ignore_errors=True)
@@ -91,6 +91,7 @@ def train(name: str, seed: int, *options: str) -> Run:
         "accuracy": trained["accuracy"],
         "seconds": trained["seconds"],
         "whole_seconds": time.perf_counter() - started,
+        "precision": trained["precision"],
         "bundle": str(folder.relative_to(HERE)),
     }
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
@@ -251,6 +252,19 @@ def test_a_network_that_was_compiled_and_trained_before_is_trained_afresh(small:
     assert any((x != y).any() for x, y in zip(before, model.get_weights(), strict=True))
     first, second = (read_latest(Run(Path(name)).checkpoints) for name in ("first", "second"))
     assert first.optimizer[0] == second.optimizer[0]  # the steps that were counted
+
+
+def test_a_training_step_is_traced_once(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    traced = []
+    loss_of = keras.Sequential.compute_loss
+
+    def counted(model: keras.Sequential, *arguments: Any, **options: Any) -> Any:
+        traced.append(model)  # TensorFlow runs Python where it traces, not at every step
+        return loss_of(model, *arguments, **options)
+
+    monkeypatch.setattr(keras.Sequential, "compute_loss", counted)
+    dw.train("fast", path=small, epochs=2, validation=0, minimum_steps=20, output="run")
+    assert len(traced) == 1
 
 
 def test_random_augmentation_layers_train_and_stay_out_of_the_bundle(small: Path) -> None:
