@@ -21,7 +21,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +114,6 @@ def accuracies(runs: list[Run]) -> dict[str, Any]:
 
 def time_to_99(row: str, again: bool, quick: bool) -> None:
     """Trains `fast` and the peers in turn, each in a process of its own."""
-    from digitwise.network.settings import RECIPES
-
     peers = {
         name: 1 if quick else epochs
         for name, epochs in PEERS.items()
@@ -128,8 +125,7 @@ def time_to_99(row: str, again: bool, quick: bool) -> None:
         for name in peers:
             if name == "train_mnist_fast" or seed < SLOW_SEEDS:
                 plan += [(name, seed), (f"{name} at its best", seed)]
-    recipe = asdict(RECIPES["fast"])
-    settings = {"recipe": recipe, "share": SHARE, "peers": peers, "plan": plan}
+    settings = {**results.describe_model("fast"), "share": SHARE, "peers": peers, "plan": plan}
 
     def measure(contender: str, seed: int) -> Run:
         """Trains a contender once: seconds and accuracy at the end of each epoch."""
@@ -192,12 +188,10 @@ def fashion(row: str, again: bool, quick: bool) -> None:
 
 def _train_seeds(row: str, model: str, seeds: int, again: bool, quick: bool, *options: str) -> None:
     """Trains a network with some seeds, settings fixed beforehand."""
-    from digitwise.network.settings import RECIPES
-
     if quick:
         seeds, options = 1, (*options, *ONE_EPOCH)
     plan = [(model, seed) for seed in range(seeds)]
-    settings = {"recipe": asdict(RECIPES[model]), "options": list(options), "plan": plan}
+    settings = {**results.describe_model(model), "options": list(options), "plan": plan}
 
     def measure(contender: str, seed: int) -> Run:
         fixed = ("--validation", "0", "--no-sample")
@@ -220,8 +214,6 @@ def _examined(run: Run) -> Run:
 
 def ensemble(row: str, again: bool, quick: bool) -> None:
     """Averages what the networks of the row `accurate` say, and distills them into one."""
-    from digitwise.network.settings import RECIPES
-
     kept = results.read("accurate")
     if kept is None:
         raise SystemExit(f"{row}: needs what the row accurate trains: records.py accurate")
@@ -229,7 +221,7 @@ def ensemble(row: str, again: bool, quick: bool) -> None:
     seeds = 1 if quick else 3
     plan = [("ensemble", 0), *(("distilled", seed) for seed in range(seeds))]
     settings = {
-        "recipe": asdict(RECIPES["accurate"]),
+        **results.describe_model("accurate"),
         "teachers": kept["settings_digest"],
         "plan": plan,
     }
@@ -346,7 +338,7 @@ def scaling(row: str, again: bool, quick: bool) -> None:
     """Trains `fast` for one epoch on 1, 4 and 16 times as many images, from disk."""
     factors = (1, 4) if quick else (1, 4, 16)
     plan = [(f"{factor} x 60,000", 0) for factor in factors]
-    settings = {"factors": list(factors)}
+    settings = {**results.describe_model("fast"), "factors": list(factors)}
 
     def measure(contender: str, _: int) -> Run:
         with tempfile.TemporaryDirectory() as name:

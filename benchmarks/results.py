@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import subprocess
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -61,6 +62,19 @@ def is_done(row: str, settings: dict[str, Any]) -> bool:
 def digest(settings: dict[str, Any]) -> str:
     """Digests settings, to tell whether a row is still theirs."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def describe_model(name: str) -> dict[str, Any]:
+    """Describes what decides a network's figures: its recipe, its layers and what they give."""
+    import digitwise as dw
+    from digitwise.network.settings import RECIPES
+
+    layers = [
+        f"{type(layer).__name__} {'x'.join(map(str, layer.output.shape[1:]))}, "
+        f"{layer.count_params():,} parameters"
+        for layer in dw.build_model(name).layers
+    ]
+    return {"recipe": asdict(RECIPES[name]), "layers": layers}
 
 
 def output(command: list[str], environment: dict[str, str] | None = None) -> str:

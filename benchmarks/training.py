@@ -28,11 +28,7 @@ DIGITWISE = [sys.executable, "-m", "digitwise"]
 
 def accuracy(row: str, model: str, epochs: int, again: bool) -> None:
     """Trains on all 60,000 images with five seeds, settings fixed beforehand."""
-    from dataclasses import asdict
-
-    from digitwise.network.settings import RECIPES
-
-    settings = {"recipe": asdict(RECIPES[model]), "epochs": epochs, "seeds": list(SEEDS)}
+    settings = {**results.describe_model(model), "epochs": epochs, "seeds": list(SEEDS)}
     if not again and results.is_done(row, settings):
         return
     runs = []
@@ -55,7 +51,8 @@ def accuracy(row: str, model: str, epochs: int, again: bool) -> None:
 
 def epoch_time(row: str, again: bool) -> None:
     """Times an epoch of the tutorial's network: plain model.fit, then ours, in turn."""
-    settings = {"batch_size": 128, "alternations": ALTERNATIONS, "sides": list(SIDES)}
+    model = results.describe_model("tutorial")
+    settings = {**model, "alternations": ALTERNATIONS, "sides": list(SIDES)}
     if not again and results.is_done(row, settings):
         return
     runs: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
@@ -160,7 +157,7 @@ def starting(row: str, again: bool) -> None:
 
 def bare_machine(row: str, again: bool) -> None:
     """Trains with no data folder, no cache and no network: the built-in sample."""
-    settings = {"model": "fast", "seeds": list(SEEDS)}
+    settings = {**results.describe_model("fast"), "seeds": list(SEEDS)}
     if not again and results.is_done(row, settings):
         return
     runs = []

@@ -132,7 +132,7 @@ def train(
         ),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(help="Images a step.", show_default="128")
+        int | None, typer.Option(help="Images a step.", show_default="recipe's")
     ] = None,
     learning_rate: Annotated[
         float | None,
