@@ -275,7 +275,7 @@ CONNECTIONS_OF = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("rows", nargs="*", choices=[*ROWS, []], help="which rows; left out, all")
+    results.add_names(parser, "rows", ROWS)
     parser.add_argument("--quick", action="store_true", help="a tenth of the time")
     arguments = parser.parse_args()
     share = 0.1 if arguments.quick else 1.0

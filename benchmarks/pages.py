@@ -1,7 +1,7 @@
 """Pages composed from MNIST's test digits, so that the truth is known, under each condition.
 
     python benchmarks/pages.py [CONDITION...] [--pages N] [--again] [--bundle DIR] [--show FOLDER]
-    python benchmarks/pages.py CONDITION --picture FILE
+    python benchmarks/pages.py [CONDITION] --picture FILE
 
 Prints a row a condition and strength: digit error rate, false digits, misses. It shares no code and
 no parameters with `augmentation.py`; the strengths below were fixed before the reader was tuned.
@@ -266,7 +266,7 @@ def compare(truth: str, found: str) -> tuple[int, int, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("conditions", nargs="*", help="which conditions; left out, all")
+    results.add_names(parser, "conditions", [*LEVELS, "together"])
     parser.add_argument("--pages", type=int, default=8, help="pages a condition and strength")
     parser.add_argument("--again", action="store_true", help="measure what is there, too")
     parser.add_argument("--bundle", default="pretrained")
@@ -285,7 +285,8 @@ def main() -> None:
     if is_whole and not arguments.again and results.is_done("pages", settings):
         return
     if arguments.picture:
-        page, _ = page_for(arguments.conditions[0], 0, test.x, test.y, np.random.default_rng(3))
+        condition = arguments.conditions[0] if arguments.conditions else "together"
+        page, _ = page_for(condition, 0, test.x, test.y, np.random.default_rng(3))
         drawn = reader.read(page).draw()
         drawn.thumbnail((760, 760))
         drawn.crop((0, 0, drawn.width, round(0.62 * drawn.height))).save(arguments.picture)

@@ -14,11 +14,11 @@ import argparse
 import importlib.util
 import json
 import os
-import resource
 import shutil
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -29,16 +29,21 @@ import results
 import tables
 
 HERE = Path(__file__).parent
+SCRIPTS = HERE / "peers"
 DIGITWISE = [sys.executable, "-m", "digitwise"]
 WANTED = 0.99
 SEEDS, SLOW_SEEDS = 10, 3
-SHARE = 0.85  # of an epoch: what `fast` needs for 98.95% of the images held out for validation
-PEERS = {  # epochs until the mean has reached 99%, and one more
+SHARE = 0.85  # of the 60,000 images: the least of the row `share` with 99% of those held out
+SHARES = (0.80, 0.85, 0.90)
+SHARE_SEEDS, HELD_OUT = 20, 5_000
+PEERS = {  # epochs until the mean has reached 99%, and some more
     "train_mnist_fast": 1,
-    "keras_example": 10,
+    "keras_example": 12,
     "pytorch_example": 6,
 }
 ONE_EPOCH = ("--epochs", "1")
+TURNS = 3
+MANY = 2_000  # digits at once, in batches of some 500
 SHIFTS = ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0))  # pixels down and right
 Run = dict[str, Any]
 
@@ -69,7 +74,8 @@ def collect(
     for contender, seed in plan:
         if (contender, seed) in done:
             continue
-        runs.append({"contender": contender, "seed": seed, **measure(contender, seed)})
+        run = {"contender": contender, "seed": seed, **measure(contender, seed)}
+        runs.append({**run, "commit": results.commit(), "processor": results.processor()})
         print(row, json.dumps(runs[-1]), flush=True)
         command = f"python benchmarks/records.py {row}"
         results.write(row, settings, {"runs": runs, **sum_up(runs)}, command)
@@ -114,18 +120,23 @@ def accuracies(runs: list[Run]) -> dict[str, Any]:
 
 def time_to_99(row: str, again: bool, quick: bool) -> None:
     """Trains `fast` and the peers in turn, each in a process of its own."""
-    peers = {
-        name: 1 if quick else epochs
-        for name, epochs in PEERS.items()
-        if name == "keras_example" or importlib.util.find_spec("torch")
-    }
+    peers = {name: 1 if quick else epochs for name, epochs in PEERS.items()}
     plan = []
     for seed in range(1 if quick else SEEDS):
         plan.append(("fast", seed))
         for name in peers:
             if name == "train_mnist_fast" or seed < SLOW_SEEDS:
                 plan += [(name, seed), (f"{name} at its best", seed)]
-    settings = {**results.describe_model("fast"), "share": SHARE, "peers": peers, "plan": plan}
+    settings = {
+        **results.describe_model("fast"),
+        "share": SHARE,
+        "peers": peers,
+        "scripts": {file.name: results.digest_file(file) for file in sorted(SCRIPTS.glob("*.py"))},
+        "plan": plan,
+    }
+    if not importlib.util.find_spec("torch"):
+        print(f"{row}: without PyTorch its peers are left out: pip install torch==2.13.0")
+        plan = [(name, seed) for name, seed in plan if name.startswith(("fast", "keras"))]
 
     def measure(contender: str, seed: int) -> Run:
         """Trains a contender once: seconds and accuracy at the end of each epoch."""
@@ -135,19 +146,22 @@ def time_to_99(row: str, again: bool, quick: bool) -> None:
             return {**run, "epochs": [{"seconds": run["seconds"], "accuracy": run["accuracy"]}]}
         name, _, best = contender.partition(" ")
         options = ["--seed", str(seed), "--epochs", str(peers[name]), *(["--best"] if best else [])]
-        script = HERE / "peers" / f"{name}.py"
-        printed = results.output([sys.executable, str(script), *options])
+        printed = results.output([sys.executable, str(SCRIPTS / f"{name}.py"), *options])
         return dict(json.loads(printed.splitlines()[-1]))
 
     collect(row, settings, plan, measure, _times_to_99, again)
 
 
 def _times_to_99(runs: list[Run]) -> dict[str, Any]:
-    """Finds each contender's first epoch whose mean accuracy reaches 99%, and its time."""
+    """Finds each contender's first epoch whose mean accuracy reaches 99%, and its time.
+
+    A ratio is the median over the seeds that both sides have, which ran one after the other.
+    """
     contenders: dict[str, Any] = {}
+    ours: dict[int, float] = {}
     for contender in dict.fromkeys(run["contender"] for run in runs):
-        own = [run["epochs"] for run in runs if run["contender"] == contender]
-        for epoch, ends in enumerate(zip(*own, strict=True), 1):
+        own = {run["seed"]: run["epochs"] for run in runs if run["contender"] == contender}
+        for epoch, ends in enumerate(zip(*own.values(), strict=True), 1):
             reached = [end["accuracy"] for end in ends]
             contenders[contender] = {
                 "epoch": epoch,
@@ -157,15 +171,36 @@ def _times_to_99(runs: list[Run]) -> dict[str, Any]:
                 "median_seconds": statistics.median(end["seconds"] for end in ends),
                 "runs": len(own),
             }
+            times = dict(zip(own, (end["seconds"] for end in ends), strict=True))
+            if contender == "fast":
+                ours = times
+            contenders[contender]["ratio"] = statistics.median(
+                ours[seed] / seconds for seed, seconds in times.items()
+            )
             if contenders[contender]["reached"]:
                 break
-    ours = contenders.get("fast")
-    if ours:
-        for figures in contenders.values():
-            figures["ratio"] = ours["median_seconds"] / figures["median_seconds"]
-        whole = [run["whole_seconds"] for run in runs if run["contender"] == "fast"]
-        ours["median_whole_seconds"] = statistics.median(whole)
+    whole = [run["whole_seconds"] for run in runs if run["contender"] == "fast"]
+    contenders["fast"]["median_whole_seconds"] = statistics.median(whole)
     return {"contenders": contenders}
+
+
+def share(row: str, again: bool, quick: bool) -> None:
+    """Finds what share of an epoch brings `fast` to 99% of training images that are held out."""
+    plan = [
+        (f"{round(share * 60_000):,}", seed)
+        for seed in range(1 if quick else SHARE_SEEDS)
+        for share in SHARES
+    ]
+    settings = {**results.describe_model("fast"), "held out": HELD_OUT, "plan": plan}
+
+    def measure(contender: str, seed: int) -> Run:
+        shown = int(contender.replace(",", "")) / (60_000 - HELD_OUT)
+        fixed = ("--model", "fast", "--no-sample", "--validation", str(HELD_OUT))
+        run = train("share", seed, *fixed, "--epochs", str(shown))
+        record = json.loads((HERE / run["bundle"] / "bundle" / "bundle.json").read_text())
+        return {"accuracy": record["validation"]["accuracy"], "seconds": run["seconds"]}
+
+    collect(row, settings, plan, measure, accuracies, again)
 
 
 # Accuracy
@@ -209,6 +244,7 @@ def _examined(run: Run) -> Run:
         "accuracy_over_shifts": _mean_accuracy([folder], SHIFTS, record["dataset"]["name"]),
         "parameters": record["architecture"]["parameters"],
         "kilobytes": (folder / "bundle" / "model.onnx").stat().st_size / 1000,
+        "augmentation": record["settings"]["recipe"]["augmentation"],
     }
 
 
@@ -216,20 +252,18 @@ def ensemble(row: str, again: bool, quick: bool) -> None:
     """Averages what the networks of the row `accurate` say, and distills them into one."""
     kept = results.read("accurate")
     if kept is None:
-        raise SystemExit(f"{row}: needs what the row accurate trains: records.py accurate")
+        print(f"{row}: left out, since it needs what the row accurate trains: records.py accurate")
+        return
     bundles = [HERE / run["bundle"] for run in kept["runs"]]
     seeds = 1 if quick else 3
     plan = [("ensemble", 0), *(("distilled", seed) for seed in range(seeds))]
     settings = {
         **results.describe_model("accurate"),
-        "teachers": kept["settings_digest"],
+        "teachers": results.digest(kept["runs"]),
         "plan": plan,
     }
 
     def measure(contender: str, seed: int) -> Run:
-        if not all((bundle / "bundle").is_dir() for bundle in bundles):
-            command = "records.py accurate --again"
-            raise SystemExit(f"{row}: what the row accurate trained is no longer here: {command}")
         if contender == "ensemble":
             return {
                 "accuracy": _mean_accuracy(bundles),
@@ -242,6 +276,10 @@ def ensemble(row: str, again: bool, quick: bool) -> None:
         shortened = ONE_EPOCH if quick else ()
         return _examined(train("distilled", seed, *fixed, *teachers, *shortened))
 
+    if not all((bundle / "bundle").is_dir() for bundle in bundles):
+        command = "records.py accurate ensemble --again"
+        print(f"{row}: as it is, since what the row accurate trained is no longer here: {command}")
+        return
     collect(row, settings, plan, measure, accuracies, again)
 
 
@@ -257,70 +295,71 @@ def _mean_accuracy(
     answers = []
     for bundle in map(dw.open_bundle, bundles):
         for shift in shifts:
-            scaled, _ = dw.preprocess(np.roll(x, shift, axis=(1, 2)), y)
+            scaled, _ = dw.preprocess(_shifted(x, *shift), y)
             answers.append(bundle.predict(scaled))
     return float((np.mean(answers, axis=0).argmax(axis=1) == y).mean())
+
+
+def _shifted(x: np.ndarray, down: int, right: int) -> np.ndarray:
+    """Moves pictures (n, h, w) by so many pixels, at most one; what comes into sight is 0."""
+    rows, columns = np.arange(x.shape[1]) + 1 - down, np.arange(x.shape[2]) + 1 - right
+    return np.pad(x, ((0, 0), (1, 1), (1, 1)))[:, rows][:, :, columns]
 
 
 # Exports
 
 
 def exports(row: str, again: bool, quick: bool) -> None:
-    """Exports the network that ships in every form, and times each in turn."""
+    """Exports the network that ships in every form, and times each in turn.
+
+    Each has a process of its own, since the threads of one would take time from another.
+    """
+    import digitwise as dw
+
+    names = ("onnx", "onnx int8", "litert", "litert int8", "openvino", "saved-model")
+    plan = [(name, turn) for turn in range(1 if quick else TURNS) for name in names]
+    settings = {
+        "record": dw.open_bundle("pretrained").record["created"],
+        "digits": MANY,
+        "plan": plan,
+    }
+
+    def measure(contender: str, _: int) -> Run:
+        printed = results.output([sys.executable, __file__, "--export", contender])
+        return dict(json.loads(printed.splitlines()[-1]))
+
+    def sum_up(runs: list[Run]) -> dict[str, Any]:
+        keys = ("one_milliseconds", "a_second", "kilobytes", "accuracy", "same_class", "difference")
+        return {"contenders": _medians(runs, keys)}
+
+    collect(row, settings, plan, measure, sum_up, again)
+
+
+def time_export(contender: str) -> None:
+    """Exports the network that ships, times what was written, and prints the figures as JSON."""
     import digitwise as dw
     from digitwise.network.exporting import FORMS, export
 
-    forms = [
-        ("onnx", False),
-        ("onnx", True),
-        ("litert", False),
-        ("litert", True),
-        ("openvino", False),
-        ("saved-model", False),
-    ]
-    names = [f"{form} int8" if int8 else form for form, int8 in forms]
-    plan = [(name, turn) for turn in range(1 if quick else 3) for name in names]
-    bundle = dw.open_bundle("pretrained")
-    settings = {"record": bundle.record["created"], "plan": plan}
-    folder = Path(tempfile.mkdtemp())
-
-    _, (x, _) = dw.load_data(allow_sample=False)
-    many = dw.preprocess(x[:2048], np.zeros(2048, np.uint8))[0]
-
-    def measure(contender: str, turn: int) -> Run:
-        form, _, eight = contender.partition(" ")
-        target = folder / f"{contender.replace(' ', '-')}-{turn}{FORMS[form].ending}"
-        exported = export(bundle, form, target, int8=bool(eight))
+    form, _, eight = contender.partition(" ")
+    _, (x, y) = dw.load_data(allow_sample=False)
+    many = dw.preprocess(x[:MANY], y[:MANY])[0]
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / f"reader{FORMS[form].ending}"
+        exported = export("pretrained", form, target, int8=bool(eight))
         predict = FORMS[form].run(exported.path)
-        return {
+        figures = {
             "kilobytes": exported.bytes / 1000,
             "accuracy": exported.accuracy,
             "keras_accuracy": exported.keras_accuracy,
             "same_class": exported.same_class,
             "difference": exported.difference,
-            "one_milliseconds": 1000 * _quickest(lambda: predict(many[:1]), 50),
-            "a_second": len(many) / _quickest(lambda: predict(many), 3),
+            "one_milliseconds": 1000 * _median_time(lambda: predict(many[:1]), 100),
+            "a_second": len(many) / _median_time(lambda: predict(many), 5),
         }
-
-    def sum_up(runs: list[Run]) -> dict[str, Any]:
-        keys = ("one_milliseconds", "a_second", "kilobytes", "accuracy", "same_class", "difference")
-        return {
-            "contenders": {
-                name: {
-                    key: statistics.median(run[key] for run in runs if run["contender"] == name)
-                    for key in keys
-                }
-                for name in dict.fromkeys(run["contender"] for run in runs)
-            }
-        }
-
-    try:
-        collect(row, settings, plan, measure, sum_up, again)
-    finally:
-        shutil.rmtree(folder)
+    print(json.dumps(figures))
 
 
-def _quickest(call: Callable[[], object], times: int) -> float:
+def _median_time(call: Callable[[], object], times: int) -> float:
     """Times a call: the median of some times, after one that does not count."""
     call()
     seconds = []
@@ -331,37 +370,51 @@ def _quickest(call: Callable[[], object], times: int) -> float:
     return statistics.median(seconds)
 
 
+def _medians(runs: list[Run], keys: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Takes the medians of each contender's figures."""
+    return {
+        name: {
+            key: statistics.median(run[key] for run in runs if run["contender"] == name)
+            for key in keys
+        }
+        for name in dict.fromkeys(run["contender"] for run in runs)
+    }
+
+
 # Growing data
 
 
 def scaling(row: str, again: bool, quick: bool) -> None:
     """Trains `fast` for one epoch on 1, 4 and 16 times as many images, from disk."""
     factors = (1, 4) if quick else (1, 4, 16)
-    plan = [(f"{factor} x 60,000", 0) for factor in factors]
-    settings = {**results.describe_model("fast"), "factors": list(factors)}
+    turns = 1 if quick else TURNS
+    plan = [(f"{factor} × 60,000", turn) for turn in range(turns) for factor in factors]
+    settings = {**results.describe_model("fast"), "plan": plan}
 
     def measure(contender: str, _: int) -> Run:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             images = _write_larger(folder / "data", int(contender.split()[0]))
-            options = f"train --model fast --epochs 1 --data {folder}/data --output {folder}/run"
+            options = "train --model fast --epochs 1 --validation 0 --json"
+            places = ["--data", f"{folder}/data", "--output", f"{folder}/run"]
             printed = results.output(
-                [sys.executable, __file__, "--measured", *options.split(), "--json"]
+                [sys.executable, __file__, "--measured", *options.split(), *places]
             )
             run = json.loads(printed.splitlines()[-1])
-        return {**run, "images": images, "megabytes_of_data": images * 784 / 1e6}
+        return {**run, "megabytes_of_data": images * 784 / 1e6}
 
     def sum_up(runs: list[Run]) -> dict[str, Any]:
-        first = runs[0]
+        keys = ("seconds", "megabytes", "megabytes_held", "megabytes_of_data")
+        medians = _medians(runs, keys)
+        first = next(iter(medians.values()))
+        more = {
+            name: {f"more_{key}": figures[key] - first[key] for key in keys[1:]}
+            for name, figures in medians.items()
+        }
         return {
             "contenders": {
-                run["contender"]: {
-                    "seconds_per_million_images": run["seconds"] / run["images"] * 1e6,
-                    "times_as_long": run["seconds"] / first["seconds"],
-                    "more_megabytes": run["megabytes"] - first["megabytes"],
-                    "more_megabytes_of_data": run["megabytes_of_data"] - first["megabytes_of_data"],
-                }
-                for run in runs
+                name: {**more[name], "times_as_long": figures["seconds"] / first["seconds"]}
+                for name, figures in medians.items()
             }
         }
 
@@ -389,22 +442,40 @@ def _write_larger(folder: Path, factor: int) -> int:
 
 
 def measured(arguments: list[str]) -> None:
-    """Runs a command in this process and prints its seconds and the most memory it held."""
+    """Runs a command in this process; prints its seconds and the most memory it took, as JSON.
+
+    "megabytes" are those that were in memory, "megabytes_held" without files that are mapped.
+    """
     import contextlib
     import io
 
     from digitwise.cli import main as digitwise
 
+    most = {"VmRSS": 0.0, "RssAnon": 0.0}
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.1):
+            for line in Path("/proc/self/status").read_text().splitlines():
+                name, _, rest = line.partition(":")
+                if name in most:
+                    most[name] = max(most[name], int(rest.split()[0]) * 1024 / 1e6)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         status = digitwise(arguments)
+    ended.set()
+    watcher.join()
     if status:
         raise SystemExit(status)
-    trained = json.loads(printed.getvalue())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-    print(json.dumps({"seconds": trained["seconds"], "megabytes": peak}))
+    seconds = json.loads(printed.getvalue())["seconds"]
+    figures = {"megabytes": most["VmRSS"], "megabytes_held": most["RssAnon"]}
+    print(json.dumps({"seconds": seconds, **figures}))
 
 
 ROWS: dict[str, Callable[[str, bool, bool], None]] = {
+    "share": share,
     "time-to-99": time_to_99,
     "exports": exports,
     "scaling": scaling,
@@ -419,9 +490,12 @@ def main() -> None:
     if sys.argv[1:2] == ["--measured"]:
         measured(sys.argv[2:])
         return
+    if sys.argv[1:2] == ["--export"]:
+        time_export(sys.argv[2])
+        return
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("rows", nargs="*", choices=[*ROWS, []], help="which rows; left out, all")
-    parser.add_argument("--again", action="store_true", help="measure runs that are there, too")
+    results.add_names(parser, "rows", ROWS)
+    parser.add_argument("--again", action="store_true", help="measure rows that are there, too")
     parser.add_argument("--quick", action="store_true", help="ten minutes, kept apart")
     arguments = parser.parse_args()
     if arguments.quick:

@@ -1,10 +1,12 @@
 """How a figure is kept: one JSON a row, with what made it."""
 
+import argparse
 import hashlib
 import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -20,6 +22,19 @@ def keep_apart() -> None:
     global FOLDER, RUNS
     RUNS = RUNS / "quick"
     FOLDER = RUNS / "results"
+
+
+def add_names(parser: argparse.ArgumentParser, kind: str, known: Iterable[str]) -> None:
+    """Lets a script take names: "rows", say, of those that are known."""
+    names, one = list(known), kind.removesuffix("s")
+
+    def checked(name: str) -> str:
+        if name not in names:
+            raise argparse.ArgumentTypeError(f"there is no {one} {name!r}: name {', '.join(names)}")
+        return name
+
+    words = f"{', '.join(names)}; left out, all"
+    parser.add_argument(kind, nargs="*", metavar=one.upper(), type=checked, help=words)
 
 
 def write(
@@ -38,7 +53,7 @@ def write(
         "command": command or f"python benchmarks/training.py {row}",
         "settings": settings,
         "settings_digest": digest(settings),
-        "commit": _commit(),
+        "commit": commit(),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": _machine(),
         **figures,
@@ -64,6 +79,11 @@ def digest(settings: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def digest_file(file: Path) -> str:
+    """Digests a file, to tell whether it is still the one that measured."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+
+
 def describe_model(name: str) -> dict[str, Any]:
     """Describes what decides a network's figures: its recipe, its layers and what they give."""
     import digitwise as dw
@@ -83,40 +103,70 @@ def output(command: list[str], environment: dict[str, str] | None = None) -> str
     return done.stdout
 
 
-def _commit() -> str:
-    """Names the commit, with a plus where the tree differs from it."""
+def commit() -> str:
+    """Names the commit, with a plus where the code that measures or is measured differs from it.
+
+    "unknown" outside a clone.
+    """
     here = Path(__file__).parent
 
     def git(*words: str) -> str:
         done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", "../src")
-    return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+    try:
+        code = ("../src", "*.py")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", *code)
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def processor() -> str:
+    """Names what decides how fast this processor computes."""
+    flags = set(_cpuinfo("flags").split())
+    for flag, name in (("amx_bf16", "AMX"), ("avx512f", "AVX-512"), ("avx2", "AVX2")):
+        if flag in flags:
+            return name
+    return platform.machine()
 
 
 def _machine() -> dict[str, Any]:
     """Describes the machine and the packages that decide a figure."""
-    flags: set[str] = set()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("flags"):
-                flags = set(line.split())
     return {
-        "cpu": platform.processor() or platform.machine(),
+        "cpu": _cpuinfo("model name") or platform.machine(),
         "cores": os.cpu_count(),
-        "extensions": sorted(flags & {"avx2", "avx512f", "avx512_bf16", "amx_bf16"}),
+        "processor": processor(),
         "system": platform.system(),
         "python": platform.python_version(),
-        "keras": version("keras"),
-        "tensorflow": _tensorflow_version(),
+        **{name: found for name in _PACKAGES if (found := _version(name))},
     }
 
 
-def _tensorflow_version() -> str:
-    """Finds TensorFlow's version under either of its names."""
+_PACKAGES = (
+    "keras",
+    "tensorflow",
+    "tensorflow-cpu",
+    "numpy",
+    "onnxruntime",
+    "opencv-python-headless",
+    "openvino",
+    "torch",
+)
+
+
+def _version(package: str) -> str | None:
     try:
-        return version("tensorflow-cpu")
+        return version(package)
     except ImportError:
-        return version("tensorflow")
+        return None
+
+
+def _cpuinfo(key: str) -> str:
+    """Looks up what Linux tells of the first processor; "" elsewhere."""
+    file = Path("/proc/cpuinfo")
+    for line in file.read_text().splitlines() if file.is_file() else ():
+        name, _, value = line.partition(":")
+        if name.strip() == key:
+            return value.strip()
+    return ""

@@ -177,7 +177,7 @@ def main() -> None:
         measured(sys.argv[2], sys.argv[3], int(sys.argv[4]))
         return
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("rows", nargs="*", choices=[*ROWS, []], help="which rows; left out, all")
+    results.add_names(parser, "rows", ROWS)
     parser.add_argument("--again", action="store_true", help="measure rows that are there, too")
     parser.add_argument("--quick", action="store_true", help="a tenth of the pages")
     arguments = parser.parse_args()

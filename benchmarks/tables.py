@@ -27,7 +27,7 @@ DOCUMENTS = (
 def training_table() -> str:
     """Words what was measured of training, a row a figure."""
     lines = [
-        "| what | measured | runs | two cores with | command |",
+        "| what | measured | runs | processor | command |",
         "| --- | --- | --- | --- | --- |",
     ]
     for row, what in (
@@ -89,13 +89,11 @@ def _quoted(kept: dict[str, Any]) -> str:
 
 
 def _processor(kept: dict[str, Any]) -> str:
-    """Names what decides how fast a processor computes."""
-    extensions = kept["machine"]["extensions"]
-    if "amx_bf16" in extensions:
-        return "AMX"
-    if "avx512_bf16" in extensions:
-        return "AVX-512, bfloat16"
-    return "AVX-512" if "avx512f" in extensions else "AVX2"
+    """Names what decides how fast the processors of a row compute."""
+    runs = [run for run in kept.get("runs", ()) if "processor" in run]
+    return (
+        ", ".join(dict.fromkeys(run["processor"] for run in runs)) or kept["machine"]["processor"]
+    )
 
 
 def _source(kept: dict[str, Any], runs: str) -> str:
@@ -148,7 +146,8 @@ def reading_table() -> str:
             f"{photographs['digits'] * photographs['retakes']:,} digits"
         ),
         f"the same, each laid on {photographs['retakes']} tables, plain or grained": (
-            f"{photographs.get('on_a_table_edits', '–')} edits in as many"
+            f"{photographs['on_a_table_edits']} edits in "
+            f"{photographs['digits'] * photographs['retakes']:,} digits"
         ),
         "one photograph, the whole process": (
             f"{speed['cold_seconds']:.2f} s, {speed['cold_megabytes']:.0f} MB"
@@ -162,7 +161,9 @@ def reading_table() -> str:
     }
     ways = {
         "digitwise": "crops recognized by the network that ships, in eight bits",
+        "ONNX Runtime": "the same network in ONNX Runtime, float32",
         "OpenVINO": "the same network in OpenVINO, float32",
+        "OpenVINO by itself": "the same network in OpenVINO, which takes bfloat16 with AMX",
         "model.predict": "the same network in Keras, `model.predict`",
         "model(x)": "the same network in Keras, `model(x)`",
         "fast": "crops recognized by `fast`",
@@ -232,10 +233,25 @@ def time_table() -> str:
     return "\n".join([*lines, "", _source(kept, "medians (least–most) of runs in turn")])
 
 
+def share_table() -> str:
+    """Words what share of an epoch brings `fast` to 99% of images held out, a column a share."""
+    kept = results.read("share")
+    if kept is None:
+        return _UNMEASURED
+    contenders = kept["contenders"]
+    lines = [
+        f"| images shown | {' | '.join(contenders)} |",
+        "| --- " * (len(contenders) + 1) + "|",
+        f"| accuracy on those held out | {' | '.join(map(_accuracy, contenders.values()))} |",
+    ]
+    seeds = len(kept["runs"]) // len(contenders)
+    return "\n".join([*lines, "", f"{_quoted(kept)}: {seeds} seeds, each with its own held out"])
+
+
 def accuracy_table() -> str:
     """Words what the most accurate and the smallest networks reach, a row each."""
     lines = [
-        "| what | accuracy | over five shifts | training | seeds | two cores with | command |",
+        "| what | accuracy | over five shifts | training | seeds | processor | command |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     names = {
@@ -286,7 +302,8 @@ def scaling_table() -> str:
     columns = {
         "images": "{name}",
         "time of one epoch of `fast`": "{times_as_long:.1f} times as long",
-        "more memory": "{more_megabytes:,.0f} MB",
+        "more memory of its own": "{more_megabytes_held:,.0f} MB",
+        "with files in memory": "{more_megabytes:,.0f} MB",
         "more data": "{more_megabytes_of_data:,.0f} MB",
     }
     return _contenders_table("scaling", columns)
@@ -294,7 +311,7 @@ def scaling_table() -> str:
 
 def load_table() -> str:
     """Words what the service bears, a row a load."""
-    lines = ["| load | measured | two cores with | command |", "| --- | --- | --- | --- |"]
+    lines = ["| load | measured | processor | command |", "| --- | --- | --- | --- |"]
     if kept := results.read("load-crops"):
         refused = sum(count for status, count in kept["statuses"].items() if status != "200")
         measured = (
@@ -399,6 +416,7 @@ def _contenders_table(row: str, columns: dict[str, str]) -> str:
 _UNMEASURED = "Not measured yet."
 TABLES = {
     "time-to-99": time_table,
+    "share": share_table,
     "accuracy": accuracy_table,
     "exports": exports_table,
     "scaling": scaling_table,

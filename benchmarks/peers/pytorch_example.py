@@ -4,8 +4,8 @@
 
 The recipe is that of github.com/pytorch/examples, mnist: Adadelta at 1.0, times 0.7 an epoch,
 batches of 64, 14 epochs, inputs normalized. The data is in memory, which the example's is not; its
-loader would only slow it. --with keeps the recipe, and sets what changes speed alone; --best is
-what made it fastest here.
+loader would only slow it. It is shuffled each epoch, which the example does on a GPU alone. --with
+keeps the recipe, and sets how it is computed; --best is what made it fastest here.
 """
 
 import argparse

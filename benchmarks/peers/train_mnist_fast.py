@@ -3,11 +3,13 @@
     python benchmarks/peers/train_mnist_fast.py [--seed N] [--epochs N] [--best | --with SPEEDUP...]
 
 The recipe is that of github.com/tuomaso/train_mnist_fast: Adam at up to 0.01 with betas 0.7 and
-0.9, one cycle, batches of 256, one epoch without shuffling, inputs normalized. --with keeps it, and
-sets what changes speed alone; --best is what made it fastest here.
+0.9, one cycle of the rate alone, batches of 256, inputs normalized, one epoch in the order in which
+the images were shuffled and stored beforehand. --with keeps it, and sets how it is computed; --best
+is what made it fastest here.
 """
 
 import mnist
+import numpy as np
 import torch
 from pytorch_example import accuracy, options, prepare
 from torch import nn
@@ -35,11 +37,13 @@ def network() -> nn.Module:
 def main() -> None:
     arguments = options(__doc__, epochs=1)
     layout, model, run = prepare(network, arguments)
-    x, y, x_test, y_test = (torch.from_numpy(part) for part in mnist.normalized(mnist.load()))
+    x, y, x_test, y_test = mnist.normalized(mnist.load())
+    order = np.random.default_rng(arguments.seed).permutation(len(x))
+    x, y, x_test, y_test = map(torch.from_numpy, (x[order], y[order], x_test, y_test))
     batches = list(zip(x.to(memory_format=layout).split(BATCH), y.split(BATCH), strict=True))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01, betas=(0.7, 0.9))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, 0.01, epochs=arguments.epochs, steps_per_epoch=len(batches)
+        optimizer, 0.01, total_steps=arguments.epochs * len(batches), cycle_momentum=False
     )
     clock = mnist.Clock(lambda: accuracy(model, x_test, y_test))
     for _ in range(arguments.epochs):

@@ -74,20 +74,23 @@ def test_without_the_test_set_the_sample_is_compared(bundle: dw.Bundle, tmp_path
         (["--format", "openvino", "--int8"], "it goes with onnx and litert"),
         (["--format", "litert", "--output", "fast.onnx"], r"ends in \.tflite"),
         (["--output", "taken.onnx"], "taken.onnx exists"),
+        (["--format", "openvino", "--output", "taken.xml"], "taken.bin exists"),
         (["--format", "tflite"], "tflite"),
     ],
 )
 def test_what_cannot_be_exported_is_refused(
     bundle: dw.Bundle, arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path("taken.onnx").write_text("mine")
+    taken = Path("taken.onnx"), Path("taken.bin")
+    for file in taken:
+        file.write_text("mine")
     capsys.readouterr()
     assert main(["export", str(bundle.path), *arguments]) == 2
     error = capsys.readouterr().err
     assert len(error.splitlines()) == 1
     assert re.search(named, error)
-    assert Path("taken.onnx").read_text() == "mine"
-    assert len(list(Path().iterdir())) == 1
+    assert [file.read_text() for file in taken] == ["mine", "mine"]
+    assert len(list(Path().iterdir())) == 2
 
 
 def test_a_full_disk_leaves_nothing(bundle: dw.Bundle, capsys: pytest.CaptureFixture[str]) -> None:

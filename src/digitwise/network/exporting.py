@@ -95,8 +95,8 @@ def export(
         bundle: a bundle, or where one lies.
         form: "onnx"; "litert", a `.tflite` file; "openvino", an `.xml` file with a `.bin` beside
             it; or "saved-model", TensorFlow's folder.
-        output: the file or folder to write, which must not exist; left out, the network's name
-            with the form's ending, in the current folder.
+        output: the file or folder to write, which must not exist (nor, for "openvino", the `.bin`
+            beside it); left out, the network's name with the form's ending, in the current folder.
         int8: quantizes weights and values to eight bits; for ONNX and LiteRT alone.
 
     Returns:
@@ -118,8 +118,10 @@ def export(
     target = Path(output or f"{opened.architecture}{'-int8' * int8}{ending}")
     if ending.startswith(".") and target.suffix != ending:
         raise DigitwiseError(f"--output {target}: what is written as {form} ends in {ending}")
-    if target.exists():
-        raise DigitwiseError(f"{target} exists: name another --output")
+    beside = [target.with_suffix(".bin")] if form == "openvino" else []
+    for file in (target, *beside):
+        if file.exists():
+            raise DigitwiseError(f"{file} exists: name another --output")
     if form == "openvino":
         _import_openvino()  # refuses before the work where it is missing
     model = float32_copy(open_model(opened.path / KERAS_FILE))

@@ -71,7 +71,7 @@ def fit(
     checkpoint = read_latest(run.checkpoints)
     state = checkpoint.state
     with _computing_in(model, settings.precision):
-        started = time.perf_counter()
+        before, started = state.seconds, time.perf_counter()
         _compile(model, settings)
         restore_checkpoint(model, checkpoint)
         keeper = _Keeper(run, settings, checkpoint, started, on_epoch)
@@ -91,6 +91,7 @@ def fit(
         assign(model.variables, keeper.best)
     if settings.recipe.augmentation in ("digits", "shifts"):
         _settle_normalization(model, train.x, shown, settings.seed)
+    state.seconds = before + time.perf_counter() - started
     return state
 
 
