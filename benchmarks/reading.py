@@ -352,6 +352,9 @@ def main() -> None:
     if arguments.way:
         print(json.dumps(time_way(arguments.way, Path(arguments.bundle[0]))))
         return
+    for file in (arguments.photos / "labels.json", arguments.usps):
+        if not file.is_file():
+            parser.error(f"{file} is not there: name another --photos or --usps, or DIGITWISE_DATA")
     readers = [Reader(bundle) for bundle in arguments.bundle]
     bundles = [reader.bundle.record["created"] for reader in readers]
     command = "python benchmarks/reading.py"
