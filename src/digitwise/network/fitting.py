@@ -81,8 +81,7 @@ def fit(
                     _batches(train, shown, outputs, settings, lambda: state.epoch, teacher, gate),
                     initial_epoch=state.epoch,
                     epochs=settings.total_epochs,
-                    validation_data=preprocess(*validation, outputs) if len(validation.y) else None,
-                    validation_batch_size=1000,
+                    validation_data=_validation(validation, outputs),
                     shuffle=False,  # the batches come shuffled
                     verbose=0,
                     callbacks=[keeper, display],
@@ -269,7 +268,27 @@ def _batches(
         .map(prepare)
         .prefetch(8)
         .apply(tf.data.experimental.assert_cardinality(settings.steps_per_epoch))
+        .with_options(_untuned())
     )
+
+
+def _validation(images: LabeledImages, outputs: int) -> Any:
+    """Feeds the images held out, None where there are none."""
+    import tensorflow as tf
+
+    if not len(images.y):
+        return None
+    batches = tf.data.Dataset.from_tensor_slices(preprocess(*images, outputs)).batch(1000)
+    return batches.with_options(_untuned())
+
+
+def _untuned() -> Any:
+    """Has a tf.data.Dataset stay as it is told, since its tuner's thread ends up to a second late."""
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return options
 
 
 def _varied(
