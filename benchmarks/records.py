@@ -33,15 +33,13 @@ SCRIPTS = HERE / "peers"
 DIGITWISE = [sys.executable, "-m", "digitwise"]
 WANTED = 0.99
 SEEDS, SLOW_SEEDS = 10, 3
-SHARE = 0.85  # of the 60,000 images: the least of the row `share` with 99% of those held out
-SHARES = (0.80, 0.85, 0.90)
-SHARE_SEEDS, HELD_OUT = 20, 5_000
 PEERS = {  # epochs until the mean has reached 99%, and some more
     "train_mnist_fast": 1,
     "keras_example": 12,
     "pytorch_example": 6,
 }
 ONE_EPOCH = ("--epochs", "1")
+WHOLE = ("--validation", "0", "--no-sample")
 TURNS = 3
 MANY = 2_000  # digits at once, in batches of some 500
 SHIFTS = ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0))  # pixels down and right
@@ -129,7 +127,6 @@ def time_to_99(row: str, again: bool, quick: bool) -> None:
                 plan += [(name, seed), (f"{name} at its best", seed)]
     settings = {
         **results.describe_model("fast"),
-        "share": SHARE,
         "peers": peers,
         "scripts": {file.name: results.digest_file(file) for file in sorted(SCRIPTS.glob("*.py"))},
         "plan": plan,
@@ -141,8 +138,7 @@ def time_to_99(row: str, again: bool, quick: bool) -> None:
     def measure(contender: str, seed: int) -> Run:
         """Trains a contender once: seconds and accuracy at the end of each epoch."""
         if contender == "fast":
-            share = ("--epochs", str(SHARE), "--validation", "0", "--no-sample")
-            run = train("fast", seed, "--model", "fast", *share)
+            run = train("fast", seed, "--model", "fast", *ONE_EPOCH, *WHOLE)
             return {**run, "epochs": [{"seconds": run["seconds"], "accuracy": run["accuracy"]}]}
         name, _, best = contender.partition(" ")
         options = ["--seed", str(seed), "--epochs", str(peers[name]), *(["--best"] if best else [])]
@@ -184,25 +180,6 @@ def _times_to_99(runs: list[Run]) -> dict[str, Any]:
     return {"contenders": contenders}
 
 
-def share(row: str, again: bool, quick: bool) -> None:
-    """Finds what share of an epoch brings `fast` to 99% of training images that are held out."""
-    plan = [
-        (f"{round(share * 60_000):,}", seed)
-        for seed in range(1 if quick else SHARE_SEEDS)
-        for share in SHARES
-    ]
-    settings = {**results.describe_model("fast"), "held out": HELD_OUT, "plan": plan}
-
-    def measure(contender: str, seed: int) -> Run:
-        shown = int(contender.replace(",", "")) / (60_000 - HELD_OUT)
-        fixed = ("--model", "fast", "--no-sample", "--validation", str(HELD_OUT))
-        run = train("share", seed, *fixed, "--epochs", str(shown))
-        record = json.loads((HERE / run["bundle"] / "bundle" / "bundle.json").read_text())
-        return {"accuracy": record["validation"]["accuracy"], "seconds": run["seconds"]}
-
-    collect(row, settings, plan, measure, accuracies, again)
-
-
 # Accuracy
 
 
@@ -229,8 +206,7 @@ def _train_seeds(row: str, model: str, seeds: int, again: bool, quick: bool, *op
     settings = {**results.describe_model(model), "options": list(options), "plan": plan}
 
     def measure(contender: str, seed: int) -> Run:
-        fixed = ("--validation", "0", "--no-sample")
-        return _examined(train(row, seed, "--model", contender, *fixed, *options))
+        return _examined(train(row, seed, "--model", contender, *WHOLE, *options))
 
     collect(row, settings, plan, measure, accuracies, again)
 
@@ -272,7 +248,7 @@ def ensemble(row: str, again: bool, quick: bool) -> None:
                 "networks": len(bundles),
             }
         teachers = [word for bundle in bundles for word in ("--teacher", str(bundle))]
-        fixed = ("--model", "accurate", "--validation", "0", "--no-sample")
+        fixed = ("--model", "accurate", *WHOLE)
         shortened = ONE_EPOCH if quick else ()
         return _examined(train("distilled", seed, *fixed, *teachers, *shortened))
 
@@ -475,7 +451,6 @@ def measured(arguments: list[str]) -> None:
 
 
 ROWS: dict[str, Callable[[str, bool, bool], None]] = {
-    "share": share,
     "time-to-99": time_to_99,
     "exports": exports,
     "scaling": scaling,

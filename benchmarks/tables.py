@@ -203,9 +203,7 @@ def time_table() -> str:
     if kept is None:
         return _UNMEASURED
     names = {
-        "fast": (
-            f"`digitwise train --model fast --epochs {kept['settings']['share']} --validation 0`"
-        ),
+        "fast": "`digitwise train --model fast --epochs 1 --validation 0`",
         "train_mnist_fast": "train_mnist_fast",
         "keras_example": "Keras's example",
         "pytorch_example": "PyTorch's example",
@@ -231,21 +229,6 @@ def time_table() -> str:
     whole = kept["contenders"]["fast"]["median_whole_seconds"]
     lines.append(f"| the whole command, imports included | {whole:.1f} s | | | |")
     return "\n".join([*lines, "", _source(kept, "medians (least–most) of runs in turn")])
-
-
-def share_table() -> str:
-    """Words what share of an epoch brings `fast` to 99% of images held out, a column a share."""
-    kept = results.read("share")
-    if kept is None:
-        return _UNMEASURED
-    contenders = kept["contenders"]
-    lines = [
-        f"| images shown | {' | '.join(contenders)} |",
-        "| --- " * (len(contenders) + 1) + "|",
-        f"| accuracy on those held out | {' | '.join(map(_accuracy, contenders.values()))} |",
-    ]
-    seeds = len(kept["runs"]) // len(contenders)
-    return "\n".join([*lines, "", f"{_quoted(kept)}: {seeds} seeds, each with its own held out"])
 
 
 def accuracy_table() -> str:
@@ -416,7 +399,6 @@ def _contenders_table(row: str, columns: dict[str, str]) -> str:
 _UNMEASURED = "Not measured yet."
 TABLES = {
     "time-to-99": time_table,
-    "share": share_table,
     "accuracy": accuracy_table,
     "exports": exports_table,
     "scaling": scaling_table,

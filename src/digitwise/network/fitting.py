@@ -283,7 +283,7 @@ def _validation(images: LabeledImages, outputs: int) -> Any:
 
 
 def _untuned() -> Any:
-    """Has a tf.data.Dataset stay as it is told, since its tuner's thread ends up to a second late."""
+    """Has tf.data do as it is told, since the thread that tunes it ends up to a second late."""
     import tensorflow as tf
 
     options = tf.data.Options()
