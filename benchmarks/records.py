@@ -380,19 +380,17 @@ def scaling(row: str, again: bool, quick: bool) -> None:
         return {**run, "megabytes_of_data": images * 784 / 1e6}
 
     def sum_up(runs: list[Run]) -> dict[str, Any]:
-        keys = ("seconds", "megabytes", "megabytes_held", "megabytes_of_data")
-        medians = _medians(runs, keys)
-        first = next(iter(medians.values()))
-        more = {
-            name: {f"more_{key}": figures[key] - first[key] for key in keys[1:]}
-            for name, figures in medians.items()
-        }
-        return {
-            "contenders": {
-                name: {**more[name], "times_as_long": figures["seconds"] / first["seconds"]}
-                for name, figures in medians.items()
+        firsts = {run["seed"]: run for run in runs if run["contender"] == plan[0][0]}
+        keys = ("megabytes", "megabytes_held", "megabytes_of_data")
+        compared = [
+            {
+                "contender": run["contender"],
+                "times_as_long": run["seconds"] / firsts[run["seed"]]["seconds"],
+                **{f"more_{key}": run[key] - firsts[run["seed"]][key] for key in keys},
             }
-        }
+            for run in runs
+        ]
+        return {"contenders": _medians(compared, list(compared[0])[1:])}
 
     collect(row, settings, plan, measure, sum_up, again)
 
