@@ -24,10 +24,13 @@ DOCUMENTS = (
 )
 
 
+_SCRIPTS = "python benchmarks/"  # where a column of commands says so once
+
+
 def training_table() -> str:
     """Words what was measured of training, a row a figure."""
     lines = [
-        "| what | measured | runs | processor | command |",
+        f"| what | measured | runs | processor | `{_SCRIPTS}`… |",
         "| --- | --- | --- | --- | --- |",
     ]
     for row, what in (
@@ -80,7 +83,8 @@ def _spread(mean: float, deviation: float) -> str:
 
 def _line(kept: dict[str, Any], *cells: str) -> str:
     """Words a table's row, which ends with the processor and the command."""
-    return f"| {' | '.join((*cells, _processor(kept), _quoted(kept)))} |"
+    command = kept["command"].removeprefix(_SCRIPTS)
+    return f"| {' | '.join((*cells, _processor(kept), f'`{command}`'))} |"
 
 
 def _quoted(kept: dict[str, Any]) -> str:
@@ -234,7 +238,7 @@ def time_table() -> str:
 def accuracy_table() -> str:
     """Words what the most accurate and the smallest networks reach, a row each."""
     lines = [
-        "| what | accuracy | over five shifts | training | seeds | processor | command |",
+        f"| what | accuracy | over five shifts | training | seeds | processor | `{_SCRIPTS}`… |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     names = {
@@ -253,7 +257,7 @@ def accuracy_table() -> str:
         what = name.format(**runs[0])
         if "parameters" in runs[0]:
             what += (
-                f", {runs[0]['parameters']:,} parameters, {runs[0]['kilobytes']:,.0f} kB of ONNX"
+                f": {runs[0]['parameters']:,} parameters, {runs[0]['kilobytes']:,.0f} kB of ONNX"
             )
         seconds = figures["median_seconds"]
         took = f"{seconds / 60:.0f} min" if seconds else "–"
@@ -294,7 +298,7 @@ def scaling_table() -> str:
 
 def load_table() -> str:
     """Words what the service bears, a row a load."""
-    lines = ["| load | measured | processor | command |", "| --- | --- | --- | --- |"]
+    lines = [f"| load | measured | processor | `{_SCRIPTS}`… |", "| --- | --- | --- | --- |"]
     if kept := results.read("load-crops"):
         refused = sum(count for status, count in kept["statuses"].items() if status != "200")
         measured = (
