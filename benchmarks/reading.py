@@ -223,7 +223,9 @@ def speed(reader: Reader, fast: Path) -> dict[str, float]:
     x = load_dataset("mnist", allow_sample=False).test
     assert x is not None
     page = hundred_digits(1240, 1754)
-    figures = {"hundred_digits_milliseconds": 1000 * _median_time(lambda: reader.read(page))}
+    figures = {
+        "hundred_digits_milliseconds": 1000 * results.median_time(lambda: reader.read(page), STARTS)
+    }
     found = reader.read(page).text.replace(" ", "").replace("\n", "")
     figures["hundred_digits_edits"] = sum(pages.compare("".join(map(str, x.y[:100])), found))
     runs: dict[str, list[list[float]]] = {}
@@ -251,8 +253,8 @@ def time_way(way: str, bundle: Path) -> list[float]:
     calls = 5 if way.startswith("model") else 100  # Keras takes some hundred times as long
     for _ in range(3):
         classify(crops[:1])
-    many = _median_time(lambda: classify(crops))
-    one = _median_time(lambda: [classify(crops[:1]) for _ in range(calls)])
+    many = results.median_time(lambda: classify(crops), STARTS)
+    one = results.median_time(lambda: [classify(crops[:1]) for _ in range(calls)], STARTS)
     return [len(crops) / many, 1000 * one / calls]
 
 
@@ -305,22 +307,11 @@ def _scaled(x: np.ndarray) -> np.ndarray:
     return x[..., np.newaxis] * np.float32(1 / 255)
 
 
-def _time(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
-
-
 def _train_fast(folder: Path) -> Path:
     """Trains `fast` for an epoch, in a process that leaves nothing behind in this one."""
     options = f"train --model fast --epochs 1 --output {folder}/fast --json"
     command = [sys.executable, "-m", "digitwise", *options.split()]
     return Path(json.loads(results.output(command))["bundle"])
-
-
-def _median_time(call: Callable[[], object]) -> float:
-    call()
-    return statistics.median(_time(call) for _ in range(STARTS))
 
 
 def over_seeds(readers: list[Reader], usps: Path) -> dict[str, Any]:

@@ -25,11 +25,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import results
 import tables
 
 HERE = Path(__file__).parent
-SCRIPTS = HERE / "peers"
+PEER_SCRIPTS = HERE / "peers"
 DIGITWISE = [sys.executable, "-m", "digitwise"]
 WANTED = 0.99
 SEEDS, SLOW_SEEDS = 10, 3
@@ -128,7 +129,9 @@ def time_to_99(row: str, again: bool, quick: bool) -> None:
     settings = {
         **results.describe_model("fast"),
         "peers": peers,
-        "scripts": {file.name: results.digest_file(file) for file in sorted(SCRIPTS.glob("*.py"))},
+        "scripts": {
+            file.name: results.digest_file(file) for file in sorted(PEER_SCRIPTS.glob("*.py"))
+        },
         "plan": plan,
     }
     if not importlib.util.find_spec("torch"):
@@ -142,7 +145,7 @@ def time_to_99(row: str, again: bool, quick: bool) -> None:
             return {**run, "epochs": [{"seconds": run["seconds"], "accuracy": run["accuracy"]}]}
         name, _, best = contender.partition(" ")
         options = ["--seed", str(seed), "--epochs", str(peers[name]), *(["--best"] if best else [])]
-        printed = results.output([sys.executable, str(SCRIPTS / f"{name}.py"), *options])
+        printed = results.output([sys.executable, str(PEER_SCRIPTS / f"{name}.py"), *options])
         return dict(json.loads(printed.splitlines()[-1]))
 
     collect(row, settings, plan, measure, _times_to_99, again)
@@ -159,20 +162,18 @@ def _times_to_99(runs: list[Run]) -> dict[str, Any]:
         own = {run["seed"]: run["epochs"] for run in runs if run["contender"] == contender}
         for epoch, ends in enumerate(zip(*own.values(), strict=True), 1):
             reached = [end["accuracy"] for end in ends]
+            times = dict(zip(own, (end["seconds"] for end in ends), strict=True))
+            if contender == "fast":
+                ours = times
             contenders[contender] = {
                 "epoch": epoch,
                 "reached": statistics.mean(reached) >= WANTED,
                 "mean_accuracy": statistics.mean(reached),
                 "standard_deviation": statistics.stdev(reached) if len(own) > 1 else 0.0,
-                "median_seconds": statistics.median(end["seconds"] for end in ends),
+                "median_seconds": statistics.median(times.values()),
                 "runs": len(own),
+                "ratio": statistics.median(ours[seed] / times[seed] for seed in times),
             }
-            times = dict(zip(own, (end["seconds"] for end in ends), strict=True))
-            if contender == "fast":
-                ours = times
-            contenders[contender]["ratio"] = statistics.median(
-                ours[seed] / seconds for seed, seconds in times.items()
-            )
             if contenders[contender]["reached"]:
                 break
     whole = [run["whole_seconds"] for run in runs if run["contender"] == "fast"]
@@ -329,21 +330,10 @@ def time_export(contender: str) -> None:
             "keras_accuracy": exported.keras_accuracy,
             "same_class": exported.same_class,
             "difference": exported.difference,
-            "one_milliseconds": 1000 * _median_time(lambda: predict(many[:1]), 100),
-            "a_second": len(many) / _median_time(lambda: predict(many), 5),
+            "one_milliseconds": 1000 * results.median_time(lambda: predict(many[:1]), 100),
+            "a_second": len(many) / results.median_time(lambda: predict(many), 5),
         }
     print(json.dumps(figures))
-
-
-def _median_time(call: Callable[[], object], times: int) -> float:
-    """Times a call: the median of some times, after one that does not count."""
-    call()
-    seconds = []
-    for _ in range(times):
-        started = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds)
 
 
 def _medians(runs: list[Run], keys: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -425,15 +415,15 @@ def measured(arguments: list[str]) -> None:
 
     from digitwise.cli import main as digitwise
 
-    most = {"VmRSS": 0.0, "RssAnon": 0.0}
+    most = {"megabytes": 0.0, "megabytes_held": 0.0}
     ended = threading.Event()
 
     def watch() -> None:
         while not ended.wait(0.1):
-            for line in Path("/proc/self/status").read_text().splitlines():
-                name, _, rest = line.partition(":")
-                if name in most:
-                    most[name] = max(most[name], int(rest.split()[0]) * 1024 / 1e6)
+            memory = psutil.Process().memory_info()
+            now = {"megabytes": memory.rss, "megabytes_held": memory.rss - memory.shared}
+            for name, size in now.items():
+                most[name] = max(most[name], size / 1e6)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -443,9 +433,7 @@ def measured(arguments: list[str]) -> None:
     watcher.join()
     if status:
         raise SystemExit(status)
-    seconds = json.loads(printed.getvalue())["seconds"]
-    figures = {"megabytes": most["VmRSS"], "megabytes_held": most["RssAnon"]}
-    print(json.dumps({"seconds": seconds, **figures}))
+    print(json.dumps({"seconds": json.loads(printed.getvalue())["seconds"], **most}))
 
 
 ROWS: dict[str, Callable[[str, bool, bool], None]] = {

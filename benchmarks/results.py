@@ -5,8 +5,10 @@ import hashlib
 import json
 import os
 import platform
+import statistics
 import subprocess
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -74,7 +76,7 @@ def is_done(row: str, settings: dict[str, Any]) -> bool:
     return kept is not None and kept["settings_digest"] == digest(settings)
 
 
-def digest(settings: dict[str, Any]) -> str:
+def digest(settings: Any) -> str:
     """Digests settings, to tell whether a row is still theirs."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -95,6 +97,17 @@ def describe_model(name: str) -> dict[str, Any]:
         for layer in dw.build_model(name).layers
     ]
     return {"recipe": asdict(RECIPES[name]), "layers": layers}
+
+
+def median_time(call: Callable[[], object], times: int) -> float:
+    """Times a call: the median of some times, after one that does not count; seconds."""
+    call()
+    seconds = []
+    for _ in range(times):
+        started = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
 
 
 def output(command: list[str], environment: dict[str, str] | None = None) -> str:

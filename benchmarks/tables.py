@@ -141,17 +141,16 @@ def reading_table() -> str:
     if kept is None:
         return _UNMEASURED
     photographs, speed = kept["photographs"], kept["speed"]
+    again = f"{photographs['digits'] * photographs['retakes']:,} digits"
     rows = {
         f"{len(photographs['files'])} photographs of handwriting": (
             f"**{photographs['edits']}** edits in {photographs['digits']} digits"
         ),
         f"the same, each retaken {photographs['retakes']} times: turned, far, blurred, as JPEG": (
-            f"{photographs['retaken_edits']} edits in "
-            f"{photographs['digits'] * photographs['retakes']:,} digits"
+            f"{photographs['retaken_edits']} edits in {again}"
         ),
         f"the same, each laid on {photographs['retakes']} tables, plain or grained": (
-            f"{photographs['on_a_table_edits']} edits in "
-            f"{photographs['digits'] * photographs['retakes']:,} digits"
+            f"{photographs['on_a_table_edits']} edits in {again}"
         ),
         "one photograph, the whole process": (
             f"{speed['cold_seconds']:.2f} s, {speed['cold_megabytes']:.0f} MB"

@@ -71,7 +71,7 @@ def fit(
     checkpoint = read_latest(run.checkpoints)
     state = checkpoint.state
     with _computing_in(model, settings.precision):
-        before, started = state.seconds, time.perf_counter()
+        started = time.perf_counter() - state.seconds  # as if earlier sessions had just ended
         _compile(model, settings)
         restore_checkpoint(model, checkpoint)
         keeper = _Keeper(run, settings, checkpoint, started, on_epoch)
@@ -90,7 +90,7 @@ def fit(
         assign(model.variables, keeper.best)
     if settings.recipe.augmentation in ("digits", "shifts"):
         _settle_normalization(model, train.x, shown, settings.seed)
-    state.seconds = before + time.perf_counter() - started
+    state.seconds = time.perf_counter() - started
     return state
 
 
@@ -324,7 +324,6 @@ class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         self._run = run
         self._settings = settings
         self._state = checkpoint.state
-        self._seconds_before = checkpoint.state.seconds
         self._started = started
         self._on_epoch = on_epoch
         self.best = checkpoint.best
@@ -339,7 +338,7 @@ class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]
             )
         state = self._state
         state.epoch = epoch + 1
-        state.seconds = self._seconds_before + time.perf_counter() - self._started
+        state.seconds = time.perf_counter() - self._started
         state.history.append({"epoch": epoch + 1, **figures, "seconds": round(state.seconds, 3)})
         if "val_loss" in figures and figures["val_loss"] < state.best_loss:
             state.best_loss, state.best_epoch = figures["val_loss"], epoch + 1
