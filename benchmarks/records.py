@@ -105,10 +105,8 @@ def accuracies(runs: list[Run]) -> dict[str, Any]:
     figures = {}
     for contender in dict.fromkeys(run["contender"] for run in runs):
         own = [run for run in runs if run["contender"] == contender]
-        reached = [run["accuracy"] for run in own]
         figures[contender] = {
-            "mean_accuracy": statistics.mean(reached),
-            "standard_deviation": statistics.stdev(reached) if len(own) > 1 else 0.0,
+            **results.over_seeds([run["accuracy"] for run in own]),
             "median_seconds": statistics.median(run["seconds"] for run in own),
         }
     return {"contenders": figures}
@@ -161,15 +159,14 @@ def _times_to_99(runs: list[Run]) -> dict[str, Any]:
     for contender in dict.fromkeys(run["contender"] for run in runs):
         own = {run["seed"]: run["epochs"] for run in runs if run["contender"] == contender}
         for epoch, ends in enumerate(zip(*own.values(), strict=True), 1):
-            reached = [end["accuracy"] for end in ends]
+            spread = results.over_seeds([end["accuracy"] for end in ends])
             times = dict(zip(own, (end["seconds"] for end in ends), strict=True))
             if contender == "fast":
                 ours = times
             contenders[contender] = {
                 "epoch": epoch,
-                "reached": statistics.mean(reached) >= WANTED,
-                "mean_accuracy": statistics.mean(reached),
-                "standard_deviation": statistics.stdev(reached) if len(own) > 1 else 0.0,
+                "reached": spread["mean_accuracy"] >= WANTED,
+                **spread,
                 "median_seconds": statistics.median(times.values()),
                 "runs": len(own),
                 "ratio": statistics.median(ours[seed] / times[seed] for seed in times),

@@ -8,7 +8,7 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -97,6 +97,14 @@ def describe_model(name: str) -> dict[str, Any]:
         for layer in dw.build_model(name).layers
     ]
     return {"recipe": asdict(RECIPES[name]), "layers": layers}
+
+
+def over_seeds(accuracies: Sequence[float]) -> dict[str, float]:
+    """Sums up accuracies over seeds: their mean and standard deviation; of one the latter is 0."""
+    return {
+        "mean_accuracy": statistics.mean(accuracies),
+        "standard_deviation": statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0,
+    }
 
 
 def median_time(call: Callable[[], object], times: int) -> float:

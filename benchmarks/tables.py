@@ -22,8 +22,6 @@ DOCUMENTS = (
     ROOT / "docs" / "benchmarks.md",
     ROOT / "docs" / "scaling.md",
 )
-
-
 _SCRIPTS = "python benchmarks/"  # where a column of commands says so once
 
 
@@ -39,8 +37,7 @@ def training_table() -> str:
         ("fast-2-epochs", "`fast`, 2 epochs: test accuracy"),
     ):
         if kept := results.read(row):
-            seconds = f"{kept['median_seconds']:.0f} s of training" if kept else ""
-            measured = f"**{_accuracy(kept)}**, {seconds}"
+            measured = f"**{_accuracy(kept)}**, {kept['median_seconds']:.0f} s of training"
             lines.append(_line(kept, what, measured, f"{len(kept['runs'])} seeds"))
     if kept := results.read("epoch-time"):
         sides = kept["sides"]

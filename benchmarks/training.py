@@ -39,11 +39,9 @@ def accuracy(row: str, model: str, epochs: int, again: bool) -> None:
             trained = json.loads(results.output([*DIGITWISE, "train", *options.split(), *output]))
         runs.append({name: trained[name] for name in ("seed", "accuracy", "seconds", "precision")})
         print(row, runs[-1], flush=True)
-    reached = [run["accuracy"] for run in runs]
     figures = {
         "runs": runs,
-        "mean_accuracy": statistics.mean(reached),
-        "standard_deviation": statistics.stdev(reached),
+        **results.over_seeds([run["accuracy"] for run in runs]),
         "median_seconds": statistics.median(run["seconds"] for run in runs),
     }
     results.write(row, settings, figures)
@@ -71,8 +69,7 @@ def epoch_time(row: str, again: bool) -> None:
             "median_ratio": statistics.median(
                 mine / other for mine, other in zip(seconds, plain, strict=True)
             ),
-            "mean_accuracy": statistics.mean(run["accuracy"] for run in runs[side]),
-            "standard_deviation": statistics.stdev(run["accuracy"] for run in runs[side]),
+            **results.over_seeds([run["accuracy"] for run in runs[side]]),
         }
     results.write(row, settings, figures)
 
@@ -179,8 +176,7 @@ def bare_machine(row: str, again: bool) -> None:
         print(row, runs[-1], flush=True)
     figures = {
         "runs": runs,
-        "mean_accuracy": statistics.mean(run["accuracy"] for run in runs),
-        "standard_deviation": statistics.stdev(run["accuracy"] for run in runs),
+        **results.over_seeds([run["accuracy"] for run in runs]),
         "median_whole_seconds": statistics.median(run["whole_seconds"] for run in runs),
     }
     results.write(row, settings, figures)
