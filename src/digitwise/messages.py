@@ -2,9 +2,11 @@
 
 import contextlib
 import sys
+import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 
@@ -28,6 +30,67 @@ def with_progress(items: Sequence[Item], doing: str) -> Iterable[Item]:
     from rich.progress import track
 
     return track(items, doing, console=stderr_console(), transient=True)
+
+
+class Shared:
+    """Enter a context manager once for all the threads that are inside at the same time.
+
+    Made for changes to the whole process, such as a redirected file descriptor: if each thread made
+    and undid the change, the last to leave would restore what another had put there.
+
+    Args:
+        make: creates the context manager, which the first thread enters and the last one exits.
+    """
+
+    def __init__(self, make: Callable[[], contextlib.AbstractContextManager[Any]]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._inside = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._entered = self._make()
+                self._entered.__enter__()
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._entered.__exit__(None, None, None)
+
+
+class _ThreadFilter(threading.local):
+    """Match the warnings of threads that are inside `warnings_ignored`."""
+
+    depth = 0
+
+    def match(self, _: str) -> bool:
+        """Return whether the calling thread ignores warnings."""
+        return self.depth > 0
+
+
+_ignoring = _ThreadFilter()
+_IGNORED = ("ignore", _ignoring, Warning, None, 0)
+
+
+@contextlib.contextmanager
+def warnings_ignored() -> Iterator[None]:
+    """Ignore warnings in this thread only, unlike `warnings.catch_warnings`.
+
+    Before Python 3.14, `catch_warnings` replaces the filters of the whole process, and two threads
+    that leave it in the wrong order leave warnings off for good. This keeps one filter first in the
+    list, which matches only in threads that asked for it. Never yield from a generator inside.
+    """
+    filters: list[Any] = warnings.filters  # type: ignore[assignment]
+    if not filters or filters[0] is not _IGNORED:
+        filters[:] = [_IGNORED, *(entry for entry in filters if entry is not _IGNORED)]
+    _ignoring.depth += 1
+    try:
+        yield
+    finally:
+        _ignoring.depth -= 1
 
 
 @contextlib.contextmanager

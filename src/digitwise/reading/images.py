@@ -1,7 +1,6 @@
 """Any image file → upright RGB pixels, with limits on bytes and pixels before decoding."""
 
 import io
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from jaxtyping import Shaped, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from digitwise.errors import DigitwiseError, machine_error, missing_extra
+from digitwise.messages import warnings_ignored
 
 PICTURE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".heic", ".jpeg", ".jpg", ".pdf", ".png", ".tif", ".tiff", ".webp"}
@@ -78,11 +78,11 @@ def open_pictures(source: Source, most_pixels: int = LARGEST_IMAGE) -> Iterator[
         yield from _pdf_pages(name, content, most_pixels)
         return
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata; the pixels decide
-            _register_heif(content)
-            with Image.open(io.BytesIO(content), formats=_known_formats()) as image:
-                yield from _pages(image, most_pixels)
+        _register_heif(content)
+        with warnings_ignored():  # Pillow warns of odd metadata; the pixels decide
+            image = Image.open(io.BytesIO(content), formats=_known_formats())
+        with image:
+            yield from _pages(image, most_pixels)
     except UnidentifiedImageError as error:
         raise DigitwiseError(f"{name}: not an image that can be read") from error
     except Image.DecompressionBombError as error:
@@ -130,16 +130,19 @@ def _known_formats() -> list[str]:
 
 def _pages(image: Image.Image, most_pixels: int) -> Iterator[Picture]:
     """Goes through a file's pages: all of a TIFF, the first frame of what moves."""
-    frames = int(getattr(image, "n_frames", 1))
+    with warnings_ignored():
+        frames = int(getattr(image, "n_frames", 1))
     if image.format == "TIFF":
         for page in range(min(frames, MOST_PAGES)):
-            image.seek(page)
+            with warnings_ignored():
+                image.seek(page)
             yield _prepare(image, most_pixels, page + 1, frames)
         return
     notice = f"the first of {frames} frames was read" if frames > 1 else None
     yield _prepare(image, most_pixels, notice=notice)
 
 
+@warnings_ignored()
 def _prepare(
     image: Image.Image,
     most_pixels: int,
