@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 from digitwise.errors import DigitwiseError, missing_extra
+from digitwise.messages import Shared
 
 LOCAL = "local"
 _PATIENCE = 10  # seconds
@@ -17,6 +18,7 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the warning of a change that concerns GPUs
 }
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # what keeps a cluster to 127.0.0.1
+_stdout_to_stderr = Shared(lambda: contextlib.redirect_stdout(sys.stderr))
 
 
 def check_ray(purpose: str) -> None:
@@ -68,7 +70,7 @@ def connected(address: str) -> Iterator[int]:
                 "'ray start --head', or take --cluster local"
             ) from error
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # where Ray tells of workers that died
+        with _stdout_to_stderr:  # where Ray tells of workers that died
             yield max(1, int(ray.cluster_resources().get("CPU", 1)))
     finally:
         if joined:

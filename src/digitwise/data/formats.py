@@ -7,7 +7,6 @@ import itertools
 import math
 import re
 import struct
-import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from digitwise.data.normalization import SIDE, fit_to_mnist, ink_bright, lift_ink
 from digitwise.errors import DigitwiseError, machine_error
+from digitwise.messages import warnings_ignored
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 _UNSIGNED_BYTE = 0x08
@@ -368,8 +368,7 @@ def read_csv(path: Path) -> LabeledImages:
     """
     try:
         header = _csv_header_lines(path)
-        with _open_csv(path) as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # an empty file is answered below
+        with _open_csv(path) as file, warnings_ignored():  # an empty file is answered below
             table = np.loadtxt(
                 file, np.int16, delimiter=",", skiprows=header, ndmin=2, quotechar='"'
             )
@@ -514,17 +513,14 @@ def _read_image(path: Path) -> UInt8[np.ndarray, "28 28"]:
     if path.stat().st_size == 0:
         raise DigitwiseError(f"{path}: the file is empty: delete it or save it anew")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                if image.width * image.height > _LARGEST_IMAGE:
-                    raise DigitwiseError(
-                        f"{path}: {image.width}×{image.height} pixels is too large"
-                    )
-                grey = ink_bright(_to_grey(image))
+        # Warnings about the size are ignored, because it is checked before anything is decoded.
+        with warnings_ignored(), Image.open(path) as image:
+            if image.width * image.height > _LARGEST_IMAGE:
+                raise DigitwiseError(f"{path}: {image.width}×{image.height} pixels is too large")
+            grey = ink_bright(_to_grey(image))
     except UnidentifiedImageError as error:
         raise DigitwiseError(f"{path}: not an image that can be read") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         raise DigitwiseError(f"{path}: too many pixels for one character") from error
     except PermissionError:
         raise

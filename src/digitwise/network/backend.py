@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from digitwise.errors import DigitwiseError, missing_extra
+from digitwise.messages import Shared
 
 VERBOSE_VARIABLE = "DIGITWISE_VERBOSE"
 
@@ -25,13 +26,8 @@ _NATIVE_LOG = re.compile(
 
 
 @contextlib.contextmanager
-def native_log_held_back() -> Iterator[None]:
-    """Keeps log lines that native code writes to stderr off the screen; the rest comes through.
-
-    TensorFlow's `TF_CPP_MIN_LOG_LEVEL` does not reach the lines that absl prints before its own
-    log is set up, so what is written to the file descriptor is held back and sifted. Where the
-    user asked for the log nothing is held back.
-    """
+def _hold_native_log() -> Iterator[None]:
+    """Redirect file descriptor 2 to a temporary file, then print what is not native log."""
     if os.environ.get(VERBOSE_VARIABLE):
         yield
         return
@@ -49,6 +45,20 @@ def native_log_held_back() -> Iterator[None]:
             for line in held:
                 if not _NATIVE_LOG.match(line):
                     os.write(2, line)
+
+
+_held_native_log = Shared(_hold_native_log)
+
+
+def native_log_held_back() -> contextlib.AbstractContextManager[None]:
+    """Keeps log lines that native code writes to stderr off the screen; the rest comes through.
+
+    TensorFlow's `TF_CPP_MIN_LOG_LEVEL` does not reach the lines that absl prints before its own
+    log is set up, so what is written to the file descriptor is held back and sifted. Where the
+    user asked for the log nothing is held back. Threads that use it at the same time share one
+    redirection, and what they print appears when the last one leaves.
+    """
+    return _held_native_log
 
 
 def _keep_freed_memory() -> None:

@@ -5,7 +5,6 @@ import logging
 import os
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,11 +21,11 @@ from digitwise.data.preprocessing import add_channel, normalize
 from digitwise.errors import (
     DigitwiseError,
     MachineError,
-    SampleDataWarning,
     machine_error,
     missing_extra,
     unknown_name,
 )
+from digitwise.messages import warnings_ignored
 from digitwise.network.backend import keras, native_log_held_back, open_model
 from digitwise.network.evaluation import find_test_data, test_images
 
@@ -238,8 +237,7 @@ class _Images(NamedTuple):
 def _comparison_images(bundle: Bundle) -> _Images:
     """Takes the test set of a bundle's data, or else the sample, as it is and distorted."""
     random = np.random.default_rng(0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SampleDataWarning)
+    with warnings_ignored():  # the source of the images is reported in the result
         try:
             data = find_test_data(bundle)
             x, y = test_images(bundle, data)
@@ -504,8 +502,7 @@ def _removed_on_failure(path: Path) -> Iterator[None]:
 def _quiet() -> Iterator[None]:
     """Keeps the converters' own log lines and warnings from the screen."""
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL + 1)
-    with warnings.catch_warnings(), native_log_held_back():
-        warnings.simplefilter("ignore")
+    with warnings_ignored(), native_log_held_back():
         yield
 
 
