@@ -1,7 +1,9 @@
 """Reader.read(image) → Reading(lines → digits → digit, confidence, box)."""
 
+import copy
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -203,6 +205,17 @@ class Reader:
             crops: uint8, ink bright.
         """
         return self._recognizer.classify(crops)
+
+    def interruptible(self, check: Callable[[], None]) -> "Reader":
+        """Return a copy of this reader that calls `check` many times while it reads.
+
+        Args:
+            check: called before each batch of crops is recognized; what it raises ends the reading.
+        """
+        reader = copy.copy(self)
+        reader._recognizer = copy.copy(self._recognizer)
+        reader._recognizer.before_batch = check
+        return reader
 
     def read(
         self, source: Source, *, is_ruled: bool = True, most_pixels: int = LARGEST_IMAGE

@@ -1,5 +1,6 @@
 """28×28 batch → calibrated class probabilities, by ONNX Runtime."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,8 @@ class Recognizer:
         bundle: trained on 28×28 grey images.
     """
 
+    before_batch: Callable[[], None] | None = None  # called before crops are recognized
+
     def __init__(self, bundle: Bundle) -> None:
         if bundle.input_shape != (28, 28, 1):
             raise DigitwiseError(f"{bundle.path}: reads {bundle.input_shape}, not (28, 28, 1)")
@@ -50,6 +53,8 @@ class Recognizer:
         Args:
             crops: uint8, ink bright.
         """
+        if self.before_batch is not None:
+            self.before_batch()
         scaled = np.multiply(crops[..., np.newaxis], np.float32(1 / 255), dtype=np.float32)
         outputs = self.bundle.outputs(scaled)
         digits = outputs[:, : len(self.bundle.classes)]

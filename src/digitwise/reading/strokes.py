@@ -14,8 +14,12 @@ from digitwise.errors import DigitwiseError
 MOST_POINTS = 20_000
 LARGEST_SIDE = 4096
 WIDEST_STROKE = 200.0
+MOST_WORK = 200_000_000  # pixels that drawing touches: a second and a half at worst
 _FRACTION_BITS = 4  # of a pixel, in OpenCV's coordinates
 _LEAST_PRESSURE = 0.1
+_EDGE = 20  # pixels of a line's width that take as long to fill as its smooth edges
+
+_Point = tuple[float, float, float]
 
 
 def draw_strokes(
@@ -31,27 +35,46 @@ def draw_strokes(
         stroke_width: in pixels, of a stroke drawn with a pressure of 0.5.
 
     Raises:
-        DigitwiseError: the sizes, a point or their number is not sensible.
+        DigitwiseError: the sizes, a point or their number is not sensible, or drawing would take
+            too long; nothing has been drawn then.
     """
     for name, side in (("width", width), ("height", height)):
         if isinstance(side, bool) or not isinstance(side, int) or not 1 <= side <= LARGEST_SIDE:
             raise DigitwiseError(f"{name}: a whole number from 1 to {LARGEST_SIDE} is needed")
     if not _is_number(stroke_width) or not 0 < stroke_width <= WIDEST_STROKE:
         raise DigitwiseError(f"stroke_width: a number from 0 to {WIDEST_STROKE:g} is needed")
+    check_count(strokes)
+    parts: list[tuple[_Point, _Point]] = []
+    for number, stroke in enumerate(strokes):
+        points = [_point(point, number, max(width, height)) for point in stroke]
+        parts += itertools.pairwise(points * 2 if len(points) == 1 else points)
+    widths = [max(1, round(stroke_width * (start[2] + end[2]))) for start, end in parts]
+    if sum(map(_work, parts, widths)) > MOST_WORK:
+        raise DigitwiseError(
+            f"strokes: drawing them would touch more than {MOST_WORK:,} pixels: send fewer or "
+            "shorter strokes, or a smaller stroke_width"
+        )
+    paper = np.full((height, width), 255, np.uint8)
+    for (start, end), thickness in zip(parts, widths, strict=True):
+        _draw_part(paper, start, end, thickness)
+    return paper
+
+
+def check_count(strokes: Any) -> None:
+    """Check that strokes are lists, and neither too many nor too long, without looking at points.
+
+    Raises:
+        DigitwiseError: they are not.
+    """
     if not isinstance(strokes, Sequence) or isinstance(strokes, str):
         raise DigitwiseError("strokes: a list of strokes is needed, each a list of points")
-    paper = np.full((height, width), 255, np.uint8)
-    left = MOST_POINTS
+    count = 0
     for number, stroke in enumerate(strokes):
         if not isinstance(stroke, Sequence) or isinstance(stroke, str):
             raise DigitwiseError(f"strokes: stroke {number} is no list of points")
-        left -= len(stroke)
-        if left < 0:
+        count += max(1, len(stroke))
+        if count > MOST_POINTS:
             raise DigitwiseError(f"strokes: more than {MOST_POINTS:,} points")
-        points = [_point(point, number, max(width, height)) for point in stroke]
-        for start, end in itertools.pairwise(points * 2 if len(points) == 1 else points):
-            _draw_part(paper, start, end, float(stroke_width))
-    return paper
 
 
 def _is_number(value: object) -> bool:
@@ -64,7 +87,7 @@ def _is_number(value: object) -> bool:
     )
 
 
-def _point(point: Any, number: int, side: int) -> tuple[float, float, float]:
+def _point(point: Any, number: int, side: int) -> _Point:
     """Takes a point, kept near the picture."""
     if (
         not isinstance(point, Sequence)
@@ -77,14 +100,14 @@ def _point(point: Any, number: int, side: int) -> tuple[float, float, float]:
     return x, y, max(pressure, _LEAST_PRESSURE)
 
 
-def _draw_part(
-    paper: UInt8[np.ndarray, "h w"],
-    start: tuple[float, float, float],
-    end: tuple[float, float, float],
-    stroke_width: float,
-) -> None:
+def _work(part: tuple[_Point, _Point], thickness: int) -> float:
+    """Estimate the pixels that drawing the line between two points touches."""
+    (x, y, _), (to_x, to_y, _) = part
+    return (math.hypot(to_x - x, to_y - y) + thickness) * (thickness + _EDGE)
+
+
+def _draw_part(paper: UInt8[np.ndarray, "h w"], start: _Point, end: _Point, thickness: int) -> None:
     """Draws the line between two points, round at its ends."""
-    thickness = max(1, round(stroke_width * (start[2] + end[2])))
     ends = [
         (round(x * 2**_FRACTION_BITS), round(y * 2**_FRACTION_BITS)) for x, y, _ in (start, end)
     ]

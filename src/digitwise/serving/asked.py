@@ -13,7 +13,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from digitwise.reading.images import Source
-from digitwise.reading.strokes import draw_strokes
+from digitwise.reading.strokes import check_count, draw_strokes
 from digitwise.serving.problems import ProblemError
 
 MOST_JSON = 2_000_000  # bytes
@@ -34,6 +34,11 @@ def is_json(request: Request) -> bool:
     return _media_type(request) == "application/json"
 
 
+def is_form(request: Request) -> bool:
+    """Return whether a request's body is a form with a file, which any web page can send."""
+    return _media_type(request) == "multipart/form-data"
+
+
 async def asked_in_json(request: Request) -> Crop | Picture:
     """Takes 28×28 pixels, or strokes, from a JSON body.
 
@@ -42,12 +47,15 @@ async def asked_in_json(request: Request) -> Crop | Picture:
 
     Raises:
         ProblemError: the body is something else.
+        DigitwiseError: there are too many strokes or points.
     """
-    body = await request.body()
-    if len(body) > MOST_JSON:
-        raise ProblemError(413, f"the JSON is too large: over {MOST_JSON:,} bytes")
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MOST_JSON:
+            raise ProblemError(413, f"the JSON is too large: over {MOST_JSON:,} bytes")
     try:
-        document = json.loads(body)
+        document = json.loads(body, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         raise ProblemError(
             422, f"the body is no JSON: {str(error) or 'nested too deep'}"
@@ -63,6 +71,7 @@ async def asked_in_json(request: Request) -> Crop | Picture:
     missing = sorted(_DRAWING - set(document))
     if missing:
         raise ProblemError(422, f"the JSON lacks {', '.join(missing)}")
+    check_count(document["strokes"])  # now, because a request may have to wait for a place
     return partial(draw_strokes, **document)
 
 
@@ -93,6 +102,14 @@ async def asked_picture(request: Request) -> Picture:
 def _media_type(request: Request) -> str:
     """Takes the type of a request's body, without parameters."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build an object from JSON, and refuse two values of the same key."""
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        raise ValueError("a key is given twice")
+    return document
 
 
 def _crop(pixels: Any) -> Crop:
