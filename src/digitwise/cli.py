@@ -508,6 +508,14 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another address that people open the page at, such as "
+            "https://digits.example.com behind a proxy. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     most_megabytes: Annotated[
         float, typer.Option(help="Of what is sent in one request.", min=0.01)
     ] = 10,
@@ -541,6 +549,7 @@ def serve(
         bundle=bundle,
         token=token,
         collect=collect,
+        origins=tuple(allow_origin or ()),
         most_bytes=int(most_megabytes * 1e6),
         most_pixels=int(most_megapixels * 1e6),
         most_digits=most_digits,

@@ -1,5 +1,6 @@
 """Every layer's output for one picture, from a bundle, without Keras."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +78,11 @@ class Explainer:
         self._session = open_session(bundle.path / ONNX_FILE, outputs)
         self._input = self._session.get_inputs()[0].name
         self._weights = _open_weights(weights)
+
+    @property
+    def values_per_image(self) -> int:
+        """How many numbers `outputs` returns for an image."""
+        return sum(math.prod(layer["shape"]) for layer in self._layers)
 
     def outputs(self, image: UInt8[np.ndarray, "28 28"]) -> list[LayerOutput]:
         """Runs one image through the network.

@@ -12,9 +12,11 @@ from digitwise.insight.activations import Explainer
 from digitwise.insight.attribution import class_activation
 from digitwise.reading.glyphs import SURE
 from digitwise.reading.reader import Digit, Line, Other, Reading
+from digitwise.serving.problems import ProblemError
 from digitwise.serving.workers import CropAnswer
 
 _WHOLE = (0, 0, 28, 28)
+_MOST_EXPLANATION = 3_000_000  # values of all layers in an answer, of which each takes 4/3 bytes
 
 
 def crop_reading(crop: UInt8[np.ndarray, "28 28"], found: CropAnswer) -> Reading:
@@ -41,8 +43,18 @@ def explanation_answer(
         reading: of a picture.
         explainer: of the network that read it.
         number: which digit, in reading order from 0, -1 the last; None: all.
+
+    Raises:
+        ProblemError: all are asked for, and the answer would be too large.
     """
     numbered = list(enumerate(reading.digits))
+    most = max(1, _MOST_EXPLANATION // explainer.values_per_image)
+    if number is None and len(numbered) > most:
+        raise ProblemError(
+            422,
+            f"the picture has {len(numbered)} digits, of which {most} can be explained at once: "
+            f"ask for one at a time, with ?digit=0 to ?digit={len(numbered) - 1}",
+        )
     wanted = numbered if number is None else numbered[number:][:1]
     return {
         **reading_answer(reading),

@@ -32,7 +32,7 @@ from digitwise.serving.answers import (
     model_answer,
     reading_answer,
 )
-from digitwise.serving.asked import Picture, asked_in_json, asked_picture, is_json
+from digitwise.serving.asked import Picture, asked_in_json, asked_picture, is_form, is_json
 from digitwise.serving.documentation import documentation_page
 from digitwise.serving.gate import Gate, Metrics, log
 from digitwise.serving.problems import ProblemError
@@ -65,7 +65,6 @@ def create_app(settings: ServiceSettings) -> FastAPI:
         redoc_url=None,
         lifespan=service.lifespan,
     )
-    app.add_middleware(Gate, settings=settings, metrics=service.metrics)
     app.add_exception_handler(ProblemError, _tell_problem)
     app.add_exception_handler(DigitwiseError, _tell_bad_input)
     app.add_exception_handler(HTTPException, _tell_http)
@@ -81,6 +80,8 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     app.api_route("/", **looked_at)(lambda: FileResponse(_STATIC / "index.html"))
     app.api_route("/docs", **looked_at)(lambda: HTMLResponse(documentation_page(app.openapi())))
     app.mount("/static", StaticFiles(directory=_STATIC), name="static")
+    routes = [getattr(route, "path", "") for route in app.routes]
+    app.add_middleware(Gate, settings=settings, metrics=service.metrics, routes=routes)
     return app
 
 
@@ -110,10 +111,12 @@ class _Service:
             self.settings.threads, self.settings.most_pictures, self.settings.patience
         )
         self._ready = True
-        yield
-        self._ready = False
-        self._batcher.close()
-        self._pool.close()
+        try:
+            yield
+        finally:
+            self._ready = False
+            self._batcher.close()
+            self._pool.close()
 
     async def read(self, request: Request) -> Response:
         """Reads the digits of a picture, of strokes, or one of 28×28 pixels."""
@@ -142,6 +145,8 @@ class _Service:
             raise ProblemError(403, "nothing is collected: start digitwise serve with --collect")
         if self._collected >= _MOST_COLLECTED:
             raise ProblemError(507, f"{_MOST_COLLECTED:,} pictures are collected: empty the folder")
+        if is_form(request):  # the one type that is read and that a form of any page can send
+            raise ProblemError(415, "a form is not collected: send the picture as it is, or JSON")
         async with self._pool.place() as place:
             picture = await self._picture(request)
             name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}.png"
@@ -197,7 +202,8 @@ class _Service:
         """Reads a picture and words what was read."""
 
         def work() -> str:
-            reading = self._reader.read(
+            reader = self._reader.interruptible(place.check)  # ends when nobody waits any longer
+            reading = reader.read(
                 picture(), is_ruled=is_ruled, most_pixels=self.settings.most_pixels
             )
             digits = len(reading.digits)

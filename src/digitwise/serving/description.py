@@ -11,16 +11,21 @@ ABOUT = (
     "height in the picture's pixels, after its EXIF orientation. What is refused is answered by "
     "problem+json (RFC 9457), whose detail says why."
 )
-DIGIT = "which digit is explained, in reading order from 0, -1 the last; left out, all"
+DIGIT = (
+    "which digit is explained, in reading order from 0, -1 the last; left out, all, "
+    "unless they are too many for one answer: then the refusal says how many can be explained"
+)
 RIGHT_DIGIT = "what the picture shows"
 
 _REFUSALS = {
     401: "The token is missing or wrong.",
-    403: "Nothing is collected.",
+    403: "The request comes from another site's page, or nothing is collected.",
     408: "The body did not arrive in time.",
     413: "The body is too large.",
     415: "The body's type is not read.",
+    421: "The service listens on this machine only, and the Host header has another name.",
     422: "What was sent cannot be read; the detail says why.",
+    500: "The service failed; its log says why.",
     501: "The bundle lacks what explaining needs.",
     503: "Too much is done already: come back after Retry-After seconds.",
     507: "The disk is full, or may not be written.",
@@ -52,7 +57,7 @@ def _responses(
     return answers | {status: {"description": _REFUSALS[status], **_PROBLEM} for status in refusals}
 
 
-def _body(json_schema: dict[str, Any]) -> dict[str, Any]:
+def _body(json_schema: dict[str, Any], *, forms: bool = True) -> dict[str, Any]:
     """Describes the bodies that a picture, strokes or pixels come in."""
     file = {"type": "string", "format": "binary"}
     form = {"type": "object", "properties": {"image": file}, "required": ["image"]}
@@ -63,7 +68,7 @@ def _body(json_schema: dict[str, Any]) -> dict[str, Any]:
             "content": {
                 "application/json": {"schema": json_schema, "examples": _EXAMPLES},
                 **{kind: {"schema": file} for kind in [*kinds, "application/octet-stream"]},
-                "multipart/form-data": {"schema": form},
+                **({"multipart/form-data": {"schema": form}} if forms else {}),
             },
         }
     }
@@ -81,7 +86,7 @@ _EXAMPLES = {
     },
 }
 _ASKED = _body(_schema("service-request"))
-_TAKING = (401, 408, 413, 415, 422, 503)
+_TAKING = (401, 403, 408, 413, 415, 421, 422, 500, 503)
 _STATE = {"type": "object", "properties": {"status": {"type": "string"}}, "required": ["status"]}
 _SAVED = {"type": "object", "properties": {"saved": {"type": "string"}}, "required": ["saved"]}
 
@@ -99,12 +104,12 @@ EXPLAIN: dict[str, Any] = {
 }
 COLLECT: dict[str, Any] = {
     "summary": "Save a picture of one digit with what it is, where --collect was given",
-    "responses": _responses(201, "It was saved.", _SAVED, *_TAKING, 403, 507),
-    "openapi_extra": _ASKED,
+    "responses": _responses(201, "It was saved.", _SAVED, *_TAKING, 507),
+    "openapi_extra": _body(_schema("service-request"), forms=False),
 }
 MODEL: dict[str, Any] = {
     "summary": "What reads: its layers, its figures, its first kernels",
-    "responses": _responses(200, "The network.", _schema("service-model"), 401, 503),
+    "responses": _responses(200, "The network.", _schema("service-model"), 401, 421, 503),
 }
 HEALTH: dict[str, Any] = {
     "summary": "Whether the process answers",

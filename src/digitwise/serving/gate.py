@@ -5,12 +5,15 @@ import hmac
 import json
 import logging
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from digitwise.serving.problems import ProblemError, busy
+from digitwise.serving.origins import check_host, check_origin
+from digitwise.serving.problems import ProblemError, busy, failed, stopping
 from digitwise.serving.settings import ServiceSettings
 
 _CONTENT_POLICY = (
@@ -63,12 +66,16 @@ class Gate:
         app: what is wrapped.
         settings: the limits and the token.
         metrics: where requests are counted.
+        routes: the paths that requests are counted under; all others are counted as "other".
     """
 
-    def __init__(self, app: ASGIApp, settings: ServiceSettings, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: ServiceSettings, metrics: Metrics, routes: Iterable[str]
+    ) -> None:
         self._app = app
         self._settings = settings
         self._metrics = metrics
+        self._routes = frozenset(routes)
         self._inside = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,16 +88,24 @@ class Gate:
         self._metrics.inside.inc()
         try:
             await self._pass(scope, passage)
+        except asyncio.CancelledError:  # the service stops without waiting any longer
+            if not passage.status:
+                await stopping().response()(scope, passage.receive, passage.send)
+            raise
+        except ClientDisconnect:
+            pass  # nobody is left to answer
         except Exception:  # a fault of ours: the client is told no more than that
             log.exception("a request failed")
             if not passage.status:
-                refusal = ProblemError(500, "the service failed: its log says why")
-                await refusal.response()(scope, passage.receive, passage.send)
+                await failed().response()(scope, passage.receive, passage.send)
             elif not passage.answered:
                 raise  # so that the server closes the connection
         finally:
             self._metrics.inside.dec()
-            self._note(scope, passage, time.perf_counter() - started)
+            try:
+                self._note(scope, passage, time.perf_counter() - started)
+            except Exception:  # the request has its answer all the same
+                log.exception("a request could not be counted")
 
     async def _pass(self, scope: Scope, passage: "_Passage") -> None:
         """Answers a request, within the time that it may take."""
@@ -126,28 +141,45 @@ class Gate:
             self._inside -= 1
 
     def _check(self, scope: Scope) -> None:
-        """Checks the token, and the size that a body is said to have."""
-        headers = dict(scope["headers"])
-        token = self._settings.token
-        if token is not None and scope["path"].startswith(("/api/", "/metrics")):
-            given = headers.get(b"authorization", b"")
-            if not hmac.compare_digest(given, b"Bearer " + token.encode()):
+        """Check where a request comes from, its token, and the encoding and size of its body."""
+        settings, headers = self._settings, dict(scope["headers"])
+        if settings.is_local:
+            check_host(headers, settings.origins)
+        if scope["path"].startswith("/api/"):
+            check_origin(scope["method"], headers, settings.origins)
+        if settings.token is not None and scope["path"].startswith(("/api/", "/metrics")):
+            scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+            is_right = hmac.compare_digest(given.strip(), settings.token.encode())
+            if scheme.lower() != b"bearer" or not is_right:
                 raise ProblemError(
                     401,
                     "needs the service's token: send Authorization: Bearer TOKEN",
                     {"WWW-Authenticate": "Bearer"},
                 )
+        encoding = headers.get(b"content-encoding", b"identity").decode("latin-1").lower()
+        if encoding != "identity":
+            raise ProblemError(
+                415,
+                f"Content-Encoding {encoding[:100]} is not supported: send the body as it is",
+                {"Accept-Encoding": "identity"},
+            )
         said = headers.get(b"content-length", b"0")
-        if said.isdigit() and int(said) > self._settings.most_bytes:
-            raise too_large(self._settings.most_bytes)
+        if said.isdigit() and int(said) > settings.most_bytes:
+            raise too_large(settings.most_bytes)
+
+    def _route(self, path: str) -> str:
+        """Return the path that a request is counted under, one of a few."""
+        if path.startswith("/static/"):
+            return "/static"
+        return path if path in self._routes else "other"
 
     def _note(self, scope: Scope, passage: "_Passage", seconds: float) -> None:
         """Counts a request, and writes its line in the log."""
-        route = getattr(scope.get("route"), "path", "other")
+        route = self._route(scope["path"])
         status = passage.status or 499  # 499: the client left before it was answered
         self._metrics.requests.labels(route, status).inc()
         self._metrics.seconds.labels(route).observe(seconds)
-        if log.isEnabledFor(logging.INFO) and route.startswith("/api"):
+        if log.isEnabledFor(logging.INFO) and scope["path"].startswith("/api/"):
             log.info(
                 "request",
                 extra={

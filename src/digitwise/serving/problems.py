@@ -38,3 +38,13 @@ class ProblemError(Exception):
 def busy() -> ProblemError:
     """Makes the answer to what comes while too much is done already."""
     return ProblemError(503, "busy: try again in a second", {"Retry-After": "1"})
+
+
+def failed() -> ProblemError:
+    """Create the answer to a request that met a fault of the service."""
+    return ProblemError(500, "the service failed: its log says why")
+
+
+def stopping() -> ProblemError:
+    """Create the answer to requests that are still waiting when the service stops."""
+    return ProblemError(503, "the service is stopping: try again in a second", {"Retry-After": "1"})

@@ -4,12 +4,14 @@ import logging
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import uvicorn
 
 from digitwise.errors import DigitwiseError
 from digitwise.serving.app import create_app
 from digitwise.serving.gate import JsonLines
+from digitwise.serving.origins import is_loopback
 from digitwise.serving.settings import ServiceSettings
 
 _GRACE = 10  # seconds that what has begun may take once a stop is asked for
@@ -27,7 +29,8 @@ def serve(
     """Serves the page and the service until it is told to stop; then finishes what has begun.
 
     Args:
-        settings: of the application.
+        settings: of the application; without a token and on a loopback address, only requests whose
+            Host is this machine, or one of the origins, are answered.
         host: the address to listen on; the default is reached from this machine alone.
         port: 0 takes a free one.
         log_requests: whether each request has its line of JSON on stderr.
@@ -36,7 +39,7 @@ def serve(
     Raises:
         DigitwiseError: the bundle is none that reads, or the address cannot be listened on.
     """
-    app = create_app(settings)
+    app = create_app(replace(settings, is_local=settings.token is None and is_loopback(host)))
     listening = _listen(host, port)
     _log_to_stderr(logging.INFO if log_requests else logging.WARNING)
     config = uvicorn.Config(

@@ -1,8 +1,12 @@
 """What a service is told."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from digitwise.errors import DigitwiseError
+from digitwise.serving.origins import parse_origin
 
 
 @dataclass(frozen=True)
@@ -14,6 +18,10 @@ class ServiceSettings:
         token: what a request under /api and /metrics has to bring as `Authorization: Bearer`;
             None: nothing.
         collect: the folder that corrected digits are saved to; None: nowhere.
+        is_local: whether only this machine reaches the service, so that requests whose Host header
+            has another name are refused.
+        origins: addresses, besides its own, that people open the page at, such as
+            "https://digits.example.com" for a service behind a proxy.
         most_bytes: of a request's body.
         most_pixels: of a picture.
         most_digits: of a picture's answer.
@@ -27,6 +35,8 @@ class ServiceSettings:
     bundle: str | Path = "pretrained"
     token: str | None = None
     collect: Path | None = None
+    is_local: bool = False
+    origins: tuple[str, ...] = ()
     most_bytes: int = 10_000_000
     most_pixels: int = 40_000_000
     most_digits: int = 2000
@@ -35,3 +45,13 @@ class ServiceSettings:
     threads: int = max(1, os.cpu_count() or 1)
     most_pictures: int = 4 * threads
     patience: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Refuse what no client could meet.
+
+        Raises:
+            DigitwiseError: the token cannot be sent in a header, or an origin is not one.
+        """
+        if self.token is not None and not re.fullmatch(r"[!-~]+", self.token):
+            raise DigitwiseError("--token: must be visible ASCII characters without spaces")
+        object.__setattr__(self, "origins", tuple(parse_origin(text) for text in self.origins))

@@ -3,14 +3,15 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
 from digitwise.reading.recognizer import Classification
-from digitwise.serving.problems import busy
+from digitwise.serving.gate import log
+from digitwise.serving.problems import ProblemError, busy, failed, stopping
 
 Result = TypeVar("Result")
 Recognize = Callable[[UInt8[np.ndarray, "n 28 28"]], Classification]
@@ -49,38 +50,86 @@ class Batcher:
         self._waiting: list[_Waiting] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="batch")
         self._running: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     async def classify(self, crop: UInt8[np.ndarray, "28 28"]) -> CropAnswer:
-        """Recognizes one crop; how many wait is for the caller to bound."""
+        """Recognizes one crop; how many wait is for the caller to bound.
+
+        Raises:
+            ProblemError: recognizing the crop's batch failed, or the service is stopping.
+        """
+        if self._is_closed:
+            raise stopping()
         answer: asyncio.Future[CropAnswer] = asyncio.get_running_loop().create_future()
         self._waiting.append((crop, answer))
         if self._running is None:
-            self._running = asyncio.create_task(self._run())
+            self._start()
         return await answer
+
+    def _start(self) -> None:
+        """Start the task that computes batches."""
+        self._running = asyncio.create_task(self._run())
+        self._running.add_done_callback(self._ended)
+
+    def _ended(self, _: "asyncio.Task[None]") -> None:
+        """Start the task again if it was canceled while crops were waiting."""
+        self._running = None
+        if self._waiting and not self._is_closed:
+            self._start()
 
     async def _run(self) -> None:
         """Computes batch after batch, until nothing waits."""
-        loop = asyncio.get_running_loop()
         while self._waiting:
             batch = self._waiting[:LARGEST_BATCH]
             del self._waiting[:LARGEST_BATCH]
-            crops = np.stack([crop for crop, _ in batch])
             try:
-                found = await loop.run_in_executor(self._thread, self._recognize, crops)
-            except Exception as error:
-                for _, answer in batch:
-                    if not answer.done():
-                        answer.set_exception(error)
-                continue
-            self._on_batch(len(batch))
-            for (_, answer), told in zip(batch, _apart(found), strict=True):
-                if not answer.done():  # its request may have been given up
-                    answer.set_result(told)
-        self._running = None
+                await self._answer(batch)
+            except Exception:
+                log.exception("a batch failed")
+            finally:  # whatever happened, nobody is left waiting
+                _refuse(batch, failed)
+
+    async def _answer(self, batch: list[_Waiting]) -> None:
+        """Recognize a batch and answer its requests."""
+        crops = np.stack([crop for crop, _ in batch])
+        found = await asyncio.wrap_future(_submit(self._thread, lambda: self._recognize(crops)))
+        for (_, answer), recognized in zip(batch, _apart(found), strict=True):
+            if not answer.done():  # its request may have been given up
+                answer.set_result(recognized)
+        self._on_batch(len(batch))
 
     def close(self) -> None:
-        """Lets the thread go when it has finished what it does."""
-        self._thread.shutdown()
+        """Refuse what is waiting; the thread ends when it has finished its batch."""
+        self._is_closed = True
+        _refuse(self._waiting, stopping)
+        self._waiting.clear()
+        self._thread.shutdown(wait=False)
+
+
+def _refuse(waiting: list[_Waiting], problem: Callable[[], ProblemError]) -> None:
+    """Answer those requests that have no answer yet."""
+    for _, answer in waiting:
+        if not answer.done():
+            answer.set_exception(problem())
+
+
+def _submit(threads: ThreadPoolExecutor, work: Callable[[], Result]) -> "Future[Result]":
+    """Hand work to a pool of threads.
+
+    Raises:
+        ProblemError: the threads have been shut down.
+    """
+
+    def run() -> Result:
+        try:
+            return work()
+        except StopIteration as error:  # with it, asyncio before Python 3.12 would wait for ever
+            raise RuntimeError("the work ended with StopIteration") from error
+
+    try:
+        return threads.submit(run)
+    except RuntimeError:
+        raise stopping() from None
 
 
 def _apart(found: Classification) -> list[CropAnswer]:
@@ -91,6 +140,10 @@ def _apart(found: Classification) -> list[CropAnswer]:
             found.classes.tolist(), found.confidence.tolist(), found.probabilities, strict=True
         )
     ]
+
+
+class GivenUpError(Exception):
+    """Nobody is waiting for the result of this work any more."""
 
 
 class PicturePool:
@@ -126,8 +179,8 @@ class PicturePool:
             place.when_left(self._free.release)
 
     def close(self) -> None:
-        """Lets the threads go when they have finished what they do."""
-        self._threads.shutdown(cancel_futures=True)
+        """Refuse pictures whose work has not begun; threads end when they finish their picture."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class Place:
@@ -142,15 +195,30 @@ class Place:
         self._given_up: asyncio.Future[Any] | None = None
 
     async def run(self, work: Callable[[], Result]) -> Result:
-        """Runs what blocks."""
-        job = self._threads.submit(work)
+        """Runs what blocks.
+
+        Raises:
+            ProblemError: the service is stopping, and the work had not begun.
+        """
+        job = _submit(self._threads, work)
         done = asyncio.wrap_future(job)
         try:
             return await asyncio.shield(done)
         except asyncio.CancelledError:
+            if done.cancelled():  # by the pool, which was closed
+                raise stopping() from None
             job.cancel()  # does nothing once it has begun
             self._given_up = done
             raise
+
+    def check(self) -> None:
+        """Stop work that nobody is waiting for any more; call it in the thread, between steps.
+
+        Raises:
+            GivenUpError: the request has timed out, or its client has left.
+        """
+        if self._given_up is not None:
+            raise GivenUpError
 
     def when_left(self, free: Callable[[], None]) -> None:
         """Frees the place; where a caller gave up, not before the thread has left its picture.
