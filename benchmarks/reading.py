@@ -321,7 +321,7 @@ def over_seeds(readers: list[Reader], usps: Path) -> dict[str, Any]:
         name: {
             figure: {
                 "mean": statistics.mean(values := [one[name][figure] for one in found]),
-                "deviation": statistics.stdev(values),
+                "deviation": results.deviation(values),
             }
             for figure in found[0][name]
             if figure != "images"

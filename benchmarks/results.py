@@ -99,12 +99,17 @@ def describe_model(name: str) -> dict[str, Any]:
     return {"recipe": asdict(RECIPES[name]), "layers": layers}
 
 
-def over_seeds(accuracies: Sequence[float]) -> dict[str, float]:
-    """Sums up accuracies over seeds: their mean and standard deviation; of one the latter is 0."""
+def over_seeds(accuracies: Sequence[float]) -> dict[str, Any]:
+    """Return the mean and the standard deviation of accuracies; None for the deviation of one."""
     return {
         "mean_accuracy": statistics.mean(accuracies),
-        "standard_deviation": statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0,
+        "standard_deviation": deviation(accuracies),
     }
+
+
+def deviation(values: Sequence[float]) -> float | None:
+    """Return the standard deviation of several values; None for one, which has none."""
+    return statistics.stdev(values) if len(values) > 1 else None
 
 
 def median_time(call: Callable[[], object], times: int) -> float:

@@ -7,7 +7,6 @@ With --check nothing is written; the exit status is 1 where a document says some
 
 import argparse
 import re
-import statistics
 import sys
 from collections import Counter
 from pathlib import Path
@@ -73,9 +72,9 @@ def _accuracy(figures: dict[str, Any]) -> str:
     return _spread(figures["mean_accuracy"], figures["standard_deviation"])
 
 
-def _spread(mean: float, deviation: float) -> str:
-    """Words a mean share with its standard deviation."""
-    return f"{mean:.2%} ± {100 * deviation:.2f}"
+def _spread(mean: float, deviation: float | None) -> str:
+    """Word a mean share with its standard deviation, where there is one."""
+    return f"{mean:.2%}" if deviation is None else f"{mean:.2%} ± {100 * deviation:.2f}"
 
 
 def _line(kept: dict[str, Any], *cells: str) -> str:
@@ -257,13 +256,10 @@ def accuracy_table() -> str:
             )
         seconds = figures["median_seconds"]
         took = f"{seconds / 60:.0f} min" if seconds else "–"
-        accuracy = _accuracy(figures) if len(runs) > 1 else f"{figures['mean_accuracy']:.2%}"
-        shifts = [run["accuracy_over_shifts"] for run in runs]
-        shifted = f"{shifts[0]:.2%}"
-        if len(runs) > 1:
-            shifted = _spread(statistics.mean(shifts), statistics.stdev(shifts))
+        accuracy = results.over_seeds([run["accuracy"] for run in runs])
+        shifts = results.over_seeds([run["accuracy_over_shifts"] for run in runs])
         count = str(len(runs)) if seconds else "–"
-        lines.append(_line(kept, what, accuracy, shifted, took, count))
+        lines.append(_line(kept, what, _accuracy(accuracy), _accuracy(shifts), took, count))
     return "\n".join(lines) if len(lines) > 2 else _UNMEASURED
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Float32
 
-from digitwise.errors import DigitwiseError, machine_error
+from digitwise.errors import DigitwiseError, machine_error, wrong_type
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -23,6 +23,7 @@ ONNX_FILE = "model.onnx"
 INT8_FILE = "model.int8.onnx"
 OUTPUTS_FILE = "outputs.onnx"  # declares what `model.onnx` computes on the way
 LAYERS_FILE = "layers.npz"
+SEEN_FILE = "seen.npz"  # digests of the images that it was trained and validated on
 _PRETRAINED = Path(__file__).parent / "pretrained"
 _BATCH = 512
 
@@ -120,8 +121,12 @@ def open_bundle(path: str | Path) -> Bundle:
             bundle that ships with the package.
 
     Raises:
-        DigitwiseError: there is no bundle, it lacks a file, or its format is newer.
+        DigitwiseError: there is no bundle, it lacks a file, its format is newer, or `path` is not
+            a path.
     """
+    if not isinstance(path, str | Path):
+        expected = "a Bundle or its path: dw.train(model) returns a Bundle"
+        raise wrong_type("the bundle", path, expected)
     folder = _locate(Path(path))
     file = folder / RECORD_FILE
     try:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from digitwise.insight.explanation import Explanation
     from digitwise.network.evaluation import Evaluation
 
+_TEST_FIGURES = ("images", "accuracy", "confidence_interval", "loss", "calibration_error")
 SOME_FAILED = 1
 INTERRUPTED = 130
 
@@ -888,21 +889,25 @@ def _print_training(bundle: "Bundle", json_output: bool) -> None:
                 "dataset": record["dataset"]["name"],
                 "sample": record["dataset"]["sample"],
                 "notice": record["notice"],
+                "warning": record.get("warning"),
                 "seed": record["settings"]["seed"],
                 "precision": record["settings"]["precision"],
                 "seconds": record["seconds"],
                 "validation": record["validation"],
                 "fine_tuning": record.get("fine_tuning"),
-                **record["test"],
+                **(record["test"] or dict.fromkeys(_TEST_FIGURES)),
             }
         )
         return
     test = record["test"]
-    low, high = test["confidence_interval"]
-    print(
-        f"accuracy  {test['accuracy']:.2%} of {test['images']:,} test images "
-        f"(95% interval {low:.2%} to {high:.2%})"
-    )
+    if test is None:
+        print("accuracy  not measured: no unseen images to test on")
+    else:
+        low, high = test["confidence_interval"]
+        print(
+            f"accuracy  {test['accuracy']:.2%} of {test['images']:,} test images "
+            f"(95% interval {low:.2%} to {high:.2%})"
+        )
     if record.get("fine_tuning"):
         for what, name in (("own_test", "on yours"), ("mnist_test", "on MNIST")):
             if record["fine_tuning"][what] is not None:
@@ -942,7 +947,9 @@ def _print_sweep(swept: "Sweep") -> None:
         ("held out", swept.validation_accuracy),
         ("test", swept.test_accuracy),
     ):
-        print(f"{what:9} {mean:.2%} ± {deviation:.2%}, {len(swept.chosen)} seeds")
+        spread = "" if deviation is None else f" ± {deviation:.2%}"
+        seeds = f"{len(swept.chosen)} seed{'s' * (len(swept.chosen) > 1)}"
+        print(f"{what:9} {_percent(mean)}{spread}, {seeds}")
     print(f"bundle    {swept.best.path}")
 
 

@@ -53,7 +53,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> DigitwiseError:
         known: the names there are.
     """
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
+    near = difflib.get_close_matches(str(name), names, n=1)
     mend = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(names)}"
     return DigitwiseError(f"unknown {kind} '{name}': {mend}")
 
@@ -76,3 +76,14 @@ def missing_extra(purpose: str, extra: str) -> DigitwiseError:
         extra: the extra's name, such as "train".
     """
     return DigitwiseError(f"{purpose} needs the extra '{extra}': pip install 'digitwise[{extra}]'")
+
+
+def wrong_type(name: str, value: object, expected: str) -> DigitwiseError:
+    """Make the error for an argument of the wrong type.
+
+    Args:
+        name: the argument's name.
+        value: what was given for it.
+        expected: what it takes, and how to get that.
+    """
+    return DigitwiseError(f"{name} is {type(value).__name__}; expected {expected}")

@@ -1,6 +1,9 @@
 """Every format gives the same digits back, and every damaged file its one clear line."""
 
 import gzip
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import hypothesis.extra.numpy as arrays
@@ -125,6 +128,28 @@ def test_train_and_test_folders_share_their_classes(tmp_path: Path, digits: Digi
     assert read.classes == tuple("0123456789")
     assert (read.test.y == 5).all()
     assert len(read.train.y) == 80
+
+
+def test_two_folders_of_one_number_are_refused_whatever_the_hash_seed(
+    tmp_path: Path, digits: Digits
+) -> None:
+    for name in ("1", "01", "2"):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+        Image.fromarray(digits[0][0]).save(tmp_path / "mine" / name / "a.png")
+    code = "import digitwise.data.formats as f; print(f.read_path('mine').classes)"
+    said = set()
+    for seed in range(4):  # an order by chance is right in one of two
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        said.add(done.stdout + done.stderr.splitlines()[-1])
+    assert len(said) == 1
+    assert "mine/01: the same number as the folder 1: rename one of them" in said.pop()
 
 
 def test_class_folders_with_numbers_are_in_the_order_of_the_numbers(

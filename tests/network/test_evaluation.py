@@ -91,7 +91,7 @@ def test_one_set_alone_is_tested_by_the_part_that_was_held_out(digits: Digits) -
 
 
 def test_data_that_misses_a_class_is_said(bundle: dw.Bundle, digits: Digits) -> None:
-    x, y = digits
+    x, y = (part[1500:] for part in digits)  # the bundle was trained on some of the others
     few = y < 8
     np.savez("few.npz", x_test=x[few][:200], y_test=y[few][:200])
     with pytest.warns(dw.MissingClassWarning, match="no image shows 8, 9"):
@@ -101,7 +101,7 @@ def test_data_that_misses_a_class_is_said(bundle: dw.Bundle, digits: Digits) -> 
 
 
 def test_folders_are_matched_by_their_names(bundle: dw.Bundle, digits: Digits) -> None:
-    x, y = digits
+    x, y = (part[1500:] for part in digits)
     for number, image in enumerate(x[y == 7][:30]):
         Path("only/7").mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(f"only/7/{number}.png")

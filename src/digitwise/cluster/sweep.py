@@ -67,11 +67,12 @@ class Training:
         seed: its seed.
         run: its folder.
         epochs: how many were trained.
-        loss: of the images held out, after the last epoch; None before the first.
+        loss: of the images held out: the bundle's where it is finished, else that after the last
+            epoch; None before the first.
         accuracy: likewise.
         finished: whether it came to its end; else it was stopped early, or failed.
         error: why it failed.
-        test_accuracy: of its bundle, where it is finished.
+        test_accuracy: of its bundle, where it is finished and there were images to test on.
         seconds: spent training.
     """
 
@@ -110,13 +111,16 @@ class Sweep:
     seconds: float
 
     @property
-    def validation_accuracy(self) -> tuple[float, float]:
-        """Mean and standard deviation over the seeds, of the images held out."""
+    def validation_accuracy(self) -> tuple[float | None, float | None]:
+        """Mean and standard deviation over the seeds, of the images held out.
+
+        The deviation is None with one seed, both where nothing was measured.
+        """
         return _spread([training.accuracy for training in self.chosen])
 
     @property
-    def test_accuracy(self) -> tuple[float, float]:
-        """Mean and standard deviation over the seeds, of the test images."""
+    def test_accuracy(self) -> tuple[float | None, float | None]:
+        """Mean and standard deviation over the seeds, of the test images, likewise."""
         return _spread([training.test_accuracy for training in self.chosen])
 
     def to_dict(self) -> dict[str, Any]:
@@ -421,18 +425,23 @@ def _training(folder: Path, settings: Settings, seed: int, outcome: Mapping[str,
     run = _run(folder, settings, seed)
     history = run.read_history()
     last: EpochFigures = history[-1] if history else {}
+    loss, accuracy, test_accuracy = last.get("val_loss"), last.get("val_accuracy"), None
     finished = run.bundle.is_dir()
+    if finished:
+        record = open_bundle(run.bundle).record
+        loss, accuracy = ((record["validation"] or {}).get(name) for name in ("loss", "accuracy"))
+        test_accuracy = (record["test"] or {}).get("accuracy")
     error = outcome.get("error")
     return Training(
         settings=settings,
         seed=seed,
         run=run.folder,
         epochs=len(history),
-        loss=last.get("val_loss"),
-        accuracy=last.get("val_accuracy"),
+        loss=loss,
+        accuracy=accuracy,
         finished=finished,
         error=None if finished or not error else " ".join(str(error).split()),
-        test_accuracy=open_bundle(run.bundle).record["test"]["accuracy"] if finished else None,
+        test_accuracy=test_accuracy,
         seconds=float(last.get("seconds", 0)),
     )
 
@@ -468,10 +477,11 @@ def _words(training: Training) -> str:
     return f"{words}: {training.accuracy:.2%} of the images held out{state}"
 
 
-def _spread(values: Sequence[float | None]) -> tuple[float, float]:
-    """Gives mean and standard deviation."""
+def _spread(values: Sequence[float | None]) -> tuple[float | None, float | None]:
+    """Return mean and standard deviation, None where there are too few values."""
     known = [value for value in values if value is not None]
-    return statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else 0.0
+    mean = statistics.fmean(known) if known else None
+    return mean, statistics.stdev(known) if len(known) > 1 else None
 
 
 def _write_results(folder: Path, searched: list[Training], chosen: list[Training]) -> None:

@@ -66,7 +66,7 @@ def augment_shifts(x: UInt8[np.ndarray, "n h w"], random: Random) -> UInt8[np.nd
 def augment(
     x: UInt8[np.ndarray, "n 28 28"],
     y: Integer[np.ndarray, " n"],
-    classes: int,
+    classes: int | None,
     random: Random,
 ) -> tuple[UInt8[np.ndarray, "n 28 28"], UInt8[np.ndarray, " n"]]:
     """Distorts digits anew, and turns an eighth of them into what is no digit.
@@ -75,6 +75,7 @@ def augment(
         x: MNIST-like images, ink bright.
         y: their labels; 1 and 7 get the flag, foot and bar that MNIST's writers seldom gave them.
         classes: how many classes of digits there are; what is no digit is labelled `classes`.
+            None makes no non-digits.
         random: decides everything.
 
     Returns:
@@ -83,7 +84,7 @@ def augment(
     images, labels = np.empty_like(x), y.astype(np.uint8)
     others = random.random(len(x)) < NON_DIGIT_SHARE
     for index in range(len(x)):
-        if others[index]:
+        if classes is not None and others[index]:
             images[index] = _non_digit(x, y, index, random)
             labels[index] = classes
         else:

@@ -55,7 +55,7 @@ def cache_folder() -> Path:
 
 def fetched(entry: CatalogEntry) -> bool:
     """Tells whether all files of a dataset lie in the cache, with the right digests."""
-    return all(_is_right(cache_folder() / entry.name / file.name, file) for file in entry.files)
+    return all(is_right(cache_folder() / entry.name / file.name, file) for file in entry.files)
 
 
 def mirrors(entry: CatalogEntry) -> tuple[str, ...]:
@@ -88,7 +88,7 @@ def fetch(entry: CatalogEntry) -> Path:
     folder = cache_folder() / entry.name
     if not _downloads_under_way(folder):
         sweep_unfinished(folder)
-    missing = [file for file in entry.files if not _is_right(folder / file.name, file)]
+    missing = [file for file in entry.files if not is_right(folder / file.name, file)]
     for file in missing:
         if (folder / file.name).exists():
             say(f"{folder / file.name}: damaged in the cache, fetched anew")
@@ -190,7 +190,7 @@ def _fetch_from(
             if announced is not None and received < announced:
                 raise _MirrorError(f"cut off after {received:,} of {announced:,} bytes")
             written.flush()
-            if not _is_right(Path(written.name), file):
+            if not is_right(Path(written.name), file):
                 raise _MirrorError("sent bytes whose digest is not the published one")
 
 
@@ -235,7 +235,7 @@ def _read(answer: http.client.HTTPResponse) -> bytes:
         raise _MirrorError(f"broke off: {error}") from error
 
 
-def _is_right(path: Path, file: PublishedFile) -> bool:
+def is_right(path: Path, file: PublishedFile) -> bool:
     """Compares a gzipped file with the digest that is published for it."""
     if not path.is_file():
         return False

@@ -473,16 +473,29 @@ def read_image_folder(folder: Path) -> Contents:
 
 
 def _class_names(folders: list[Path]) -> tuple[str, ...]:
-    """Lists the folders' subfolders that hold images, in the order of their labels."""
+    """List the folders' subfolders that hold images, in the order of their labels.
+
+    Raises:
+        DigitwiseError: two names are the same number, as 1 and 01, so that their order is open.
+    """
     names = {
         entry.name
         for folder in folders
         for entry in folder.iterdir()
         if entry.is_dir() and not entry.name.startswith(".") and _image_files(entry)
     }
-    if all(name.isdecimal() for name in names):
-        return tuple(sorted(names, key=int))
-    return tuple(sorted(names))
+    ordered = sorted(names)
+    if not all(name.isdecimal() for name in names):
+        return tuple(ordered)
+    ordered.sort(key=int)
+    for name, following in itertools.pairwise(ordered):
+        if int(name) == int(following):
+            parent = next(folder for folder in folders if (folder / name).is_dir())
+            raise DigitwiseError(
+                f"{parent / name}: the same number as the folder {following}: rename one of them, "
+                "or move its images into the other"
+            )
+    return tuple(ordered)
 
 
 def _image_files(folder: Path) -> list[Path]:

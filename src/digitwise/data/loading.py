@@ -12,8 +12,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from digitwise.data.catalog import CATALOG, KERAS_MNIST_SHA256, CatalogEntry, catalog_entry
-from digitwise.data.download import UnavailableError, cache_folder, fetch, fetched
+from digitwise.data.catalog import (
+    CATALOG,
+    IDX_NAMES,
+    KERAS_MNIST_SHA256,
+    CatalogEntry,
+    catalog_entry,
+)
+from digitwise.data.download import UnavailableError, cache_folder, fetch, fetched, is_right
 from digitwise.data.formats import (
     Contents,
     LabeledImages,
@@ -23,7 +29,14 @@ from digitwise.data.formats import (
     read_path,
 )
 from digitwise.data.preprocessing import split
-from digitwise.errors import DigitwiseError, SampleDataWarning, machine_error, missing_extra
+from digitwise.data.seen import NOTHING_SEEN, SeenImages, digest_images, hold_out, selected
+from digitwise.errors import (
+    DigitwiseError,
+    SampleDataWarning,
+    machine_error,
+    missing_extra,
+    wrong_type,
+)
 from digitwise.messages import say
 
 SAMPLE_SOURCE = "built-in sample"
@@ -33,7 +46,6 @@ SAMPLE_NOTICE = (
     "For MNIST: digitwise datasets fetch mnist, or DIGITWISE_DATA or --data with its folder"
 )
 _SAMPLE_SPLIT_SEED = 0
-_MNIST_SHARE = 12_000  # of MNIST's training images, mixed with a user's own
 _TEST_SHARE = 6  # one set alone gives a sixth of itself to testing
 
 
@@ -49,8 +61,7 @@ class Dataset:
         classes: the name of each label.
         split_seed: what one set alone was split by, None where it came as two or is whole.
         whole_digests: digests of the one set alone before it was split, else None.
-        remembered: where the training set is mixed with MNIST's: its test set, by which it is
-            seen that nothing was forgotten.
+        is_published: whether the arrays are the catalog's, by the digests of its files.
     """
 
     name: str
@@ -60,7 +71,7 @@ class Dataset:
     classes: tuple[str, ...]
     split_seed: int | None = None
     whole_digests: dict[str, str] | None = None
-    remembered: LabeledImages | None = None
+    is_published: bool = False
 
     @property
     def is_sample(self) -> bool:
@@ -94,7 +105,8 @@ def load_data(
     Args:
         dataset: "mnist", "fashion-mnist" or "kmnist"; not looked at where `path` is given.
         path: your own data: a folder of IDX files, an `.npz`, a CSV, or a folder of images per
-            class. One set alone is split 5:1, stratified.
+            class. One set alone is split 5:1, stratified, with copies of an image on one side;
+            test images that are also training images are left out.
         allow_sample: whether the built-in sample may stand in for MNIST; a `SampleDataWarning`
             says so.
 
@@ -111,7 +123,8 @@ def load_data(
     loaded = load_dataset(dataset, path, allow_sample=allow_sample)
     whole = with_test_set(loaded, seed=0)
     assert whole.train is not None
-    assert whole.test is not None
+    if whole.test is None:
+        raise DigitwiseError(f"{whole.source}: no test images are left: give some that differ")
     return (whole.train.x, whole.train.y), (whole.test.x, whole.test.y)
 
 
@@ -134,7 +147,11 @@ def load_dataset(
     Raises:
         DigitwiseError: as `load_data`.
     """
+    if name is not None and not isinstance(name, str):
+        raise wrong_type("dataset", name, f"one of {', '.join(CATALOG)}")
     if path is not None:
+        if not isinstance(path, str | Path):
+            raise wrong_type("path", path, "the path of a file or folder")
         try:
             str(path).encode()
         except UnicodeEncodeError:
@@ -149,65 +166,69 @@ def load_dataset(
     )
 
 
-def with_test_set(dataset: Dataset, seed: int) -> Dataset:
-    """Makes sure of a test set: one set alone is split 5:1, stratified by seed.
+def with_test_set(dataset: Dataset, seed: int, seen: SeenImages = NOTHING_SEEN) -> Dataset:
+    """Return a dataset whose test images are neither training images nor seen before.
+
+    One set alone is split 5:1, stratified by seed, with all copies of an image on one side. From
+    a test set of its own, images that are also in the training set are left out. MNIST and
+    Fashion-MNIST have no image in both, nor one twice.
+
+    Args:
+        dataset: with a training set.
+        seed: decides the split.
+        seen: what the network to be tested has seen; none of it becomes a test image.
+
+    Returns:
+        The dataset; its test set is None where no image is left for it.
 
     Raises:
-        DigitwiseError: there is no training set.
+        DigitwiseError: there is no training set, or it is too small to be split.
     """
     if dataset.train is None:
         raise DigitwiseError(f"{dataset.source}: holds a test set alone, nothing to train on")
-    if dataset.test is not None:
+    if dataset.test is None:
+        return _with_split(dataset, dataset.train, seed, seen)
+    if dataset.is_published and seen is NOTHING_SEEN:
         return dataset
-    x, y = dataset.train
-    kept, held = split(y, len(y) // _TEST_SHARE, seed)
-    if not len(held):
+    digests = digest_images(dataset.test.x)
+    is_shared = np.isin(digests, digest_images(dataset.train.x))
+    was_seen = seen.was_seen(digests) & ~is_shared
+    for count, reason in (
+        (is_shared.sum(), "are also in the training set"),
+        (was_seen.sum(), "were seen by the network in an earlier training"),
+    ):
+        if count:
+            say(
+                f"notice: {dataset.source}: left out {count:,} of {len(digests):,} test images, "
+                f"which {reason}"
+            )
+    left = np.flatnonzero(~(is_shared | was_seen))
+    return replace(dataset, test=selected(dataset.test, left) if len(left) else None)
+
+
+def _with_split(dataset: Dataset, images: LabeledImages, seed: int, seen: SeenImages) -> Dataset:
+    """Split one set alone into a training and a test set: see `with_test_set`."""
+    x, y = images
+    wanted = len(y) // _TEST_SHARE
+    digests = digest_images(x)
+    kept, held = hold_out(y, digests, wanted, seed, ~seen.was_seen(digests))
+    if not wanted or not len(kept) or (not len(held) and seen is NOTHING_SEEN):
         raise DigitwiseError(
             f"{dataset.source}: {len(y)} images are too few to train on and test with"
         )
+    too_few = len(held) < wanted and seen.was_seen(digests).any()
     say(
         f"{dataset.source}: one set alone, split into {len(kept):,} to train and "
         f"{len(held):,} to test, stratified by seed {seed}"
+        f"{': the network has seen the others before' if too_few else ''}"
     )
     return replace(
         dataset,
         train=LabeledImages(x[kept], y[kept]),
-        test=LabeledImages(x[held], y[held]),
+        test=LabeledImages(x[held], y[held]) if len(held) else None,
         split_seed=seed,
         whole_digests=dataset.digests,
-    )
-
-
-def mix_with_mnist(own: Dataset, seed: int, *, allow_sample: bool = True) -> Dataset:
-    """Puts a user's own digits behind some of MNIST's, so that learning them forgets nothing.
-
-    Args:
-        own: with a training and a test set; its classes are some of MNIST's.
-        seed: decides which of MNIST's training images are taken.
-        allow_sample: whether the built-in sample may stand in for MNIST.
-
-    Returns:
-        The mixture under the name of `own`, tested by its test set.
-
-    Raises:
-        DigitwiseError: a class is no digit, or MNIST is not to be had.
-    """
-    assert own.train is not None
-    assert own.test is not None
-    mnist = load_dataset("mnist", allow_sample=allow_sample)
-    assert mnist.train is not None
-    train, test = (with_classes(part, own, mnist.classes) for part in (own.train, own.test))
-    taken = np.random.default_rng(seed).permutation(len(mnist.train.y))[:_MNIST_SHARE]
-    return replace(
-        own,
-        source=f"{own.source}, mixed with MNIST ({mnist.source})",
-        train=LabeledImages(
-            np.concatenate([mnist.train.x[taken], train.x]),
-            np.concatenate([mnist.train.y[taken], train.y]),
-        ),
-        test=test,
-        classes=mnist.classes,
-        remembered=mnist.test,
+        is_published=False,
     )
 
 
@@ -241,20 +262,27 @@ def sha256(chunks: Iterable[bytes | memoryview]) -> str:
 
 
 def _from_path(path: Path, name: str | None) -> Dataset:
-    """Reads the user's own data, and calls it by its name where its digests are known."""
+    """Read the user's own data; it is named after a known dataset only where the digests agree."""
     entry = catalog_entry(name) if name is not None else None
     contents = read_path(path)
     found = Dataset(
-        name=name or path.name.split(".")[0] or "data",
+        name=path.name.split(".")[0] or "data",
         source=str(path),
         train=contents.train,
         test=contents.test,
         classes=_classes(contents, entry),
     )
+    known = _recognized(found)
+    if known is not None and (entry is None or known.name == entry.name):
+        return known
     if entry is None:
-        known = _recognize(found)
-        if known is not None:
-            return replace(found, name=known.name, classes=known.classes)
+        return found
+    if known is not None:
+        raise DigitwiseError(f"{path}: holds {known.name}, not {entry.name}: leave --dataset out")
+    say(
+        f"notice: {path}: differs from {entry.name} as published, so it is called "
+        f"'{found.name}'; only the names of the classes are {entry.name}'s"
+    )
     return found
 
 
@@ -274,14 +302,25 @@ def _classes(contents: Contents, entry: CatalogEntry | None) -> tuple[str, ...]:
     return tuple(str(label) for label in range(highest + 1))
 
 
-def _recognize(dataset: Dataset) -> CatalogEntry | None:
-    """Finds the catalog's dataset with the same training images, or test images, if any."""
-    mine = set(dataset.digests.values())
+def _recognized(dataset: Dataset) -> Dataset | None:
+    """Return a dataset under the catalog's name where its arrays are the published ones, else None.
+
+    One set alone that is a published test set becomes the test set.
+    """
+    lone = dataset.digests.get("x_train") if dataset.test is None else None
     for entry in CATALOG.values():
-        theirs = {file.sha256 for file in entry.files if file.sha256 is not None}
-        if mine and mine <= theirs:
-            return entry
+        if lone is not None and lone == entry.files[2].sha256:
+            dataset = replace(dataset, train=None, test=dataset.train)
+        if not _differing(dataset, entry):
+            return replace(dataset, name=entry.name, classes=entry.classes, is_published=True)
     return None
+
+
+def _differing(dataset: Dataset, entry: CatalogEntry) -> list[str]:
+    """List the arrays, such as "x_test", that are not the catalog's by their digests."""
+    arrays = ("x_train", "y_train", "x_test", "y_test")
+    published = {array: file.sha256 for array, file in zip(arrays, entry.files, strict=True)}
+    return [array for array, digest in dataset.digests.items() if published[array] != digest]
 
 
 def in_data_folder(entry: CatalogEntry) -> Path | None:
@@ -306,7 +345,41 @@ def _from_data_folder(entry: CatalogEntry) -> Dataset | None:
                 "folder above it, or give it as --data"
             )
         return None
-    return replace(_from_path(folder, entry.name), source=f"DIGITWISE_DATA/{entry.name}")
+    return _checked(entry, folder, f"DIGITWISE_DATA/{entry.name}")
+
+
+def _checked(entry: CatalogEntry, folder: Path, source: str) -> Dataset:
+    """Read a dataset from the data folder, and make sure that it is the published one.
+
+    Where only the gzipped files have a published digest, as KMNIST's have, they are compared with
+    it, and uncompressed files cannot be checked but for their number of images.
+
+    Raises:
+        DigitwiseError: it is other data under the dataset's name.
+    """
+    contents = read_path(folder)
+    dataset = Dataset(entry.name, source, contents.train, contents.test, _classes(contents, entry))
+    if all(file.sha256 for file in entry.files):
+        is_checked, differing = True, _differing(dataset, entry)
+    else:
+        packed = [file for file in entry.files if (folder / file.name).is_file()]
+        unpacked = [name for name in IDX_NAMES if (folder / name).is_file()]
+        is_checked = bool(packed) and not unpacked
+        differing = [file.name for file in packed if not is_right(folder / file.name, file)]
+        counts = {"training images": (dataset.train, 60_000), "test images": (dataset.test, 10_000)}
+        differing += [
+            f"{len(images.y):,} {part}"
+            for part, (images, published) in counts.items()
+            if images is not None and len(images.y) != published
+        ]
+    if differing:
+        raise DigitwiseError(
+            f"{folder}: not {entry.name} as published (differs in {', '.join(differing)}): give "
+            "the folder as --data, or unset DIGITWISE_DATA"
+        )
+    if not is_checked:
+        say(f"notice: {folder}: no published digest to check these files of {entry.name} by")
+    return replace(dataset, is_published=is_checked)
 
 
 def _from_own_cache(entry: CatalogEntry) -> Dataset | None:
@@ -323,7 +396,14 @@ def _from_keras_cache(entry: CatalogEntry) -> Dataset | None:
     if entry.name != "mnist" or not archive.is_file() or _keras_cache_fault():
         return None
     contents = read_npz(archive)
-    return Dataset("mnist", "Keras's cache", contents.train, contents.test, entry.classes)
+    return Dataset(
+        "mnist",
+        "Keras's cache",
+        contents.train,
+        contents.test,
+        entry.classes,
+        is_published=True,
+    )
 
 
 def _keras_archive() -> Path:
@@ -369,7 +449,9 @@ def _from_mirrors(entry: CatalogEntry, allow_sample: bool) -> Dataset:
 def _read_published(entry: CatalogEntry, folder: Path, source: str) -> Dataset:
     """Reads a dataset's four files, whose digests are known to be right."""
     contents = read_idx_folder(folder)
-    return Dataset(entry.name, source, contents.train, contents.test, entry.classes)
+    return Dataset(
+        entry.name, source, contents.train, contents.test, entry.classes, is_published=True
+    )
 
 
 def built_in_sample() -> Dataset:

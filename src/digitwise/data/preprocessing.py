@@ -1,9 +1,11 @@
 """The tutorial's third step, a function each: channel axis, scale, one-hot labels, validation."""
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float32, Integer, Shaped, UInt8
 
-from digitwise.errors import DigitwiseError
+from digitwise.errors import DigitwiseError, wrong_type
 
 
 def add_channel(x: Shaped[np.ndarray, "n h w"]) -> Shaped[np.ndarray, "n h w 1"]:
@@ -18,6 +20,8 @@ def add_channel(x: Shaped[np.ndarray, "n h w"]) -> Shaped[np.ndarray, "n h w 1"]
     Raises:
         DigitwiseError: the images have a channel axis already, or are no images.
     """
+    if not isinstance(x, np.ndarray):
+        raise wrong_type("x", x, "an array of images, as load_data() returns it")
     if x.ndim != 3:
         raise DigitwiseError(f"images have the shape (n, height, width), not {x.shape}")
     return x[..., np.newaxis]
@@ -32,6 +36,7 @@ def mean_image(x: UInt8[np.ndarray, "n h w c"]) -> Float32[np.ndarray, "h w c"]:
     Returns:
         Their mean, float32 in [0, 1].
     """
+    _check_pixels(x)
     return (x.mean(axis=0, dtype=np.float64) / 255).astype(np.float32)
 
 
@@ -50,6 +55,7 @@ def normalize(
     Raises:
         DigitwiseError: a value is NaN or outside [0, 255].
     """
+    _check_pixels(x)
     if x.dtype != np.uint8 and not (len(x) == 0 or (x.min() >= 0 and x.max() <= 255)):
         raise DigitwiseError("pixels must be numbers in [0, 255]: found NaN or a value outside")
     if x.dtype.kind == "f" and x.size and 0 < x.max() <= 1:
@@ -58,6 +64,12 @@ def normalize(
     if mean is not None:
         scaled -= mean
     return scaled
+
+
+def _check_pixels(x: Any) -> None:
+    """Refuse what is not an array of numbers."""
+    if not isinstance(x, np.ndarray) or x.dtype.kind not in "uif" or x.ndim == 0:
+        raise wrong_type("x", x, "an array of pixels in [0, 255], as load_data() returns it")
 
 
 def one_hot(y: Integer[np.ndarray, " n"], classes: int = 10) -> Float32[np.ndarray, "n classes"]:
@@ -101,6 +113,9 @@ def preprocess(
         DigitwiseError: counts differ, a pixel is NaN, or a label is out of range.
     """
     x, y = np.asarray(x), np.asarray(y)
+    _check_pixels(x)
+    if y.ndim != 1:
+        raise DigitwiseError(f"labels are whole numbers of shape (n,), not {y.dtype} of {y.shape}")
     if len(x) != len(y):
         raise DigitwiseError(f"{len(x)} images but {len(y)} labels: they must be as many")
     return normalize(add_channel(x)), one_hot(y, classes)
@@ -122,10 +137,13 @@ def split(
     Raises:
         DigitwiseError: `held_out` is negative, or leaves nothing to keep.
     """
+    if not hasattr(y, "__len__"):
+        raise wrong_type("y", y, "an array of labels, as load_data() returns it")
     if not isinstance(held_out, int | np.integer) or not 0 <= held_out < len(y):
         raise DigitwiseError(
             f"cannot hold out {held_out} of {len(y)} examples: give a whole number below {len(y)}"
         )
+    y = np.asarray(y)
     labels, counts = np.unique(y, return_counts=True)
     shares = counts * (held_out / len(y))
     quota = np.floor(shares).astype(int)

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, Int64, Integer, UInt8
 
-from digitwise.bundle import Bundle, open_bundle, soften
+from digitwise.bundle import SEEN_FILE, Bundle, open_bundle, soften
 from digitwise.data.formats import LabeledImages
 from digitwise.data.loading import Dataset, load_dataset, with_classes, with_test_set
 from digitwise.data.preprocessing import preprocess
-from digitwise.errors import MissingClassWarning
+from digitwise.data.seen import SeenImages, digest_images, selected
+from digitwise.errors import DigitwiseError, MissingClassWarning
+from digitwise.messages import say
 
 CALIBRATION_BINS = 15
 _WORST_MISTAKES = 100
@@ -41,6 +43,19 @@ class ClassFigures:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """How many images were not tested on because the network had seen them.
+
+    Attributes:
+        trained: it was trained on them.
+        validated: they chose its weights, temperature or threshold.
+    """
+
+    trained: int
+    validated: int
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What an evaluation found.
 
@@ -59,6 +74,8 @@ class Evaluation:
         x: the images, (n, 28, 28) uint8.
         y: their labels.
         probabilities: (n, classes) float32, calibrated.
+        left_out: how many images of the data the network had seen, which are in none of the
+            figures; None where the bundle does not record what it has seen.
     """
 
     dataset: str
@@ -75,6 +92,7 @@ class Evaluation:
     x: UInt8[np.ndarray, "n h w"] = field(repr=False)
     y: UInt8[np.ndarray, " n"] = field(repr=False)
     probabilities: Float32[np.ndarray, "n classes"] = field(repr=False)
+    left_out: LeftOut | None = None
 
     @cached_property
     def read_as(self) -> Int64[np.ndarray, " n"]:
@@ -112,6 +130,7 @@ class Evaluation:
             "dataset": self.dataset,
             "source": self.source,
             **self.summary(),
+            "left_out": None if self.left_out is None else vars(self.left_out),
             "classes": list(self.classes),
             "per_class": [vars(figures) for figures in self.per_class],
             "confusion": self.confusion.tolist(),
@@ -139,8 +158,8 @@ def evaluate(
     Args:
         bundle: a bundle, or where one lies.
         dataset: a name that `load_data` knows; left out, the data that the bundle was trained on.
-        path: your own data. What has a test set is tested by it; one set alone is tested whole,
-            unless the bundle was trained on a part of it: then by the other part.
+        path: your own data. What has a test set is tested by it, one set alone is tested whole.
+            Either way, images that the bundle was trained or validated on are left out.
         allow_sample: whether the built-in sample may stand in for MNIST.
 
     Returns:
@@ -148,11 +167,13 @@ def evaluate(
 
     Raises:
         DigitwiseError: the data is bad, has other classes than the bundle, or is not to be had:
-            the built-in sample tests what was trained on its own part alone.
+            the built-in sample tests what was trained on its own part alone; or the bundle has
+            seen every image of it.
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     data = find_test_data(opened, dataset, path, allow_sample=allow_sample)
-    return score(opened, test_images(opened, data), data.name, data.source)
+    images, left_out = test_images(opened, data)
+    return replace(score(opened, images, data.name, data.source), left_out=left_out)
 
 
 def find_test_data(
@@ -175,14 +196,77 @@ def find_test_data(
     return load_dataset(dataset, path, allow_sample=may_be_sample)
 
 
-def test_images(bundle: Bundle, data: Dataset) -> LabeledImages:
-    """Takes of data what the bundle was not trained on, its labels as the bundle numbers them."""
+def test_images(bundle: Bundle, data: Dataset) -> tuple[LabeledImages, LeftOut | None]:
+    """Take from data what a bundle was neither trained nor validated on, and say what is left out.
+
+    Returns:
+        The images, with labels as the bundle numbers its classes; and how many were left out,
+        None where the bundle, as those of version 1, does not record what it has seen.
+
+    Raises:
+        DigitwiseError: no image is left, or a class is unknown to the bundle.
+    """
+    seen = seen_by(bundle)
+    if seen is None:
+        return _test_images_of_whole_sets(bundle, data), None
+    test = data.test or data.train
+    assert test is not None
+    test = with_classes(test, data, bundle.classes)
+    digests = digest_images(test.x)
+    left_out = LeftOut(
+        trained=int(seen.was_trained_on(digests).sum()),
+        validated=int(seen.was_validated_on(digests).sum()),
+    )
+    left = np.flatnonzero(~seen.was_seen(digests))
+    if not len(left):
+        raise _all_seen(data)
+    if len(left) < len(digests):
+        say(
+            f"notice: {data.source}: left out {len(digests) - len(left):,} of {len(digests):,} "
+            f"images: the network was trained on {left_out.trained:,} of them and validated on "
+            f"{left_out.validated:,}"
+        )
+    return selected(test, left), left_out
+
+
+def seen_by(bundle: Bundle) -> SeenImages | None:
+    """Read which images a bundle has seen; None where it has no such record, as version 1's.
+
+    Raises:
+        DigitwiseError: the record is damaged.
+    """
+    file = bundle.path / SEEN_FILE
+    return SeenImages.read(file) if file.is_file() else None
+
+
+def _test_images_of_whole_sets(bundle: Bundle, data: Dataset) -> LabeledImages:
+    """Take test images by the digests of whole sets, where a bundle has no others.
+
+    A set that it was trained on is refused; one set alone that it was trained on a part of is
+    tested by the other part. That other data has no training image cannot be checked.
+    """
     trained_on = bundle.record["dataset"]
+    known = trained_on["digests"]
     if data.test is None and data.digests == trained_on.get("whole_digests"):
         data = with_test_set(data, trained_on["split_seed"])
     test = data.test or data.train
     assert test is not None
+    digest = data.digests["x_train" if data.test is None else "x_test"]
+    if digest == known.get("x_train"):
+        raise _all_seen(data)
+    if digest != known.get("x_test"):
+        say(
+            f"notice: {data.source}: could not be checked for training images, since {bundle.path} "
+            "does not record them: retrain it for figures that are sure"
+        )
     return with_classes(test, data, bundle.classes)
+
+
+def _all_seen(data: Dataset) -> DigitwiseError:
+    """Make the error for data that has no unseen image."""
+    return DigitwiseError(
+        f"{data.source}: the network was trained or validated on every image: give others as --data"
+    )
 
 
 def score(bundle: Bundle, test: LabeledImages, dataset: str, source: str) -> Evaluation:

@@ -240,7 +240,7 @@ def _comparison_images(bundle: Bundle) -> _Images:
     with warnings_ignored():  # the source of the images is reported in the result
         try:
             data = find_test_data(bundle)
-            x, y = test_images(bundle, data)
+            (x, y), _ = test_images(bundle, data)
             source = data.source
         except DigitwiseError:
             if bundle.input_shape != (28, 28, 1):

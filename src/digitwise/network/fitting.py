@@ -24,6 +24,7 @@ from digitwise.network.checkpoints import (
     take_checkpoint,
     write_checkpoint,
 )
+from digitwise.network.diagnosis import explain_nan
 from digitwise.network.optimizers import build_optimizer
 from digitwise.network.progress import ProgressDisplay
 from digitwise.network.runs import OnEpoch, Run
@@ -302,6 +303,8 @@ def _varied(
     match settings.recipe.augmentation:
         case "reading":
             return augment(x, y, outputs - 1, random)
+        case "handwriting":
+            return augment(x, y, None, random)
         case "digits":
             return augment_digits(x, random), y
         case "shifts":
@@ -331,11 +334,8 @@ class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Takes stock of an epoch and leaves a checkpoint."""
         figures = {name: float(value) for name, value in (logs or {}).items()}
-        if not np.isfinite(figures["loss"]):
-            raise DigitwiseError(
-                f"the loss of epoch {epoch + 1} is not a number: the network cannot learn like "
-                "this; check its layers"
-            )
+        if not np.isfinite(list(figures.values())).all():
+            raise DigitwiseError(explain_nan(self._settings, epoch + 1))
         state = self._state
         state.epoch = epoch + 1
         state.seconds = time.perf_counter() - self._started

@@ -4,7 +4,7 @@ import math
 import operator
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -32,8 +32,9 @@ class Recipe:
         batch_size: images a step.
         augmentation: how `data/augmentation.py` varies the images anew each epoch: "reading", as
             other hands, pens and cameras do, with what is no digit besides, for which the network
-            has one more output; "digits", as MNIST's own writers do; "shifts", by two pixels at
-            the most, which suits other pictures, too; None, not at all.
+            has one more output; "handwriting", the same without non-digits; "digits", as MNIST's
+            own writers do; "shifts", by two pixels at the most, which suits other pictures, too;
+            None, not at all.
     """
 
     epochs: int
@@ -94,7 +95,7 @@ RECIPES = {
 OWN_NETWORK = "own"
 OWN_RECIPE = "tutorial"
 PRECISIONS = ("auto", "float32", "bfloat16")
-AUGMENTATIONS = (None, "reading", "digits", "shifts")
+AUGMENTATIONS = (None, "reading", "handwriting", "digits", "shifts")
 OPTIMIZERS = ("adam", "muon", "sgd")
 SCHEDULES = ("constant", "one-cycle", "cosine")
 _RANGES = {
@@ -133,6 +134,7 @@ class TrainingSettings:
             MNIST's; 0 where nothing was mixed.
         teachers: bundles whose answers are learned besides the labels.
         recipe: how the architecture is trained.
+        class_names: the catalog's dataset that names the classes of the data in `path`, if any.
     """
 
     architecture: str
@@ -152,6 +154,7 @@ class TrainingSettings:
     own_images: int
     teachers: list[str]
     recipe: Recipe
+    class_names: str | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -217,7 +220,7 @@ def _typed(kind: Any, document: Any) -> Any:
         if not isinstance(value, plain) or (isinstance(value, bool) and bool not in plain):
             raise TypeError(f"{name} is {value!r}")
     for field in fields(kind):
-        if field.name not in document:
+        if field.name not in document and field.default is MISSING:
             raise TypeError(f"missing: {field.name}")
     return kind(**document)
 
@@ -237,6 +240,13 @@ def fine_tuning(recipe: Recipe) -> Recipe:
     """Gives a recipe the few epochs and the low learning rate with which a network goes on."""
     rate = recipe.learning_rate * _FINE_TUNING_RATE
     return replace(recipe, epochs=3, learning_rate=rate, schedule="cosine", patience=None)
+
+
+def usual_learning_rate(settings: TrainingSettings) -> float:
+    """Return the learning rate that a training has unless another is asked for."""
+    known = settings.architecture in RECIPES
+    recipe = RECIPES[settings.architecture if known else OWN_RECIPE]
+    return (fine_tuning(recipe) if settings.start else recipe).learning_rate
 
 
 def whole_number(name: str, value: Any) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
-from jaxtyping import Float32, Integer, UInt8
+from jaxtyping import Float32, UInt8
 
 from digitwise.bundle import (
     FORMAT_VERSION,
@@ -22,6 +22,7 @@ from digitwise.bundle import (
     KERAS_FILE,
     ONNX_FILE,
     RECORD_FILE,
+    SEEN_FILE,
     Bundle,
     open_bundle,
     predict_raw,
@@ -29,17 +30,17 @@ from digitwise.bundle import (
 from digitwise.data.augmentation import augment, non_digits
 from digitwise.data.catalog import CATALOG
 from digitwise.data.formats import LabeledImages
-from digitwise.data.loading import (
-    SAMPLE_NOTICE,
-    SAMPLE_SOURCE,
-    Dataset,
-    load_dataset,
-    mix_with_mnist,
-    with_test_set,
+from digitwise.data.loading import SAMPLE_NOTICE, Dataset, load_dataset
+from digitwise.data.preprocessing import add_channel, normalize
+from digitwise.errors import (
+    DigitwiseError,
+    MissingClassWarning,
+    TakenError,
+    missing_extra,
+    wrong_type,
 )
-from digitwise.data.preprocessing import add_channel, normalize, split
-from digitwise.errors import DigitwiseError, MissingClassWarning, TakenError, missing_extra
 from digitwise.messages import say
+from digitwise.network.diagnosis import warn_of_chance
 from digitwise.network.evaluation import calibrate, score
 from digitwise.network.runs import SETTINGS_FILE, OnEpoch, Run, plan_run
 from digitwise.network.settings import (
@@ -55,9 +56,9 @@ from digitwise.network.settings import (
     fine_tuning,
     number_of_epochs,
     recipe_for,
-    validation_size,
     whole_number,
 )
+from digitwise.network.splitting import Split, split_for_training
 from digitwise.storage import folder_whole, write_json
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ if TYPE_CHECKING:
 
 FEWEST_SHOWN = 38_400  # images: 300 batches of 128
 _AGREEMENT_IMAGES = 1000
-_MOST_REPEATS = 100  # of a user's own image in an epoch
+_FEWEST_TO_CALIBRATE = 100  # images; with fewer, a fine-tuned network keeps its calibration
 _PASSING = 0.997  # of validation digits
 
 
@@ -95,6 +96,8 @@ def train(
     Some training images are held out for validation. A recipe with early stopping stops, and
     takes the weights of its best epoch, by their loss alone; a one-cycle recipe runs to its end.
     The test images choose nothing. Each epoch leaves a checkpoint from which `resume` continues.
+    No image is in two of the three sets, nor a copy of it; the bundle keeps the digests of those
+    that were trained or validated on.
 
     Args:
         model: "tutorial", "lenet5", "fast", "accurate", "small", "reader"; or a `keras.Sequential`
@@ -104,7 +107,8 @@ def train(
             train it with the same seed, or the images held out may be some that it was trained on.
         start: a bundle of digits to continue from ("pretrained" is the one that ships), instead
             of a model: a few epochs at a tenth of its learning rate on the data given, among
-            12,000 images of MNIST, so that it learns the new and forgets nothing.
+            12,000 images of MNIST, so that it learns the new and forgets nothing. What it was
+            trained on is neither validated nor tested on.
         teachers: bundles whose mean answer the network learns besides the labels (Hinton, Vinyals
             and Dean, "Distilling the Knowledge in a Neural Network", 2015): several large networks
             in one small one.
@@ -130,13 +134,15 @@ def train(
         on_epoch: is told each epoch's figures, by the names in `history.csv`, once they are kept.
 
     Returns:
-        The bundle, whose record has settings, data, and validation and test figures.
+        The bundle, whose record has settings, data, and validation and test figures; "test" is
+        None where no unseen images are left to test on, and "warning" says so where the network
+        is no better than chance.
 
     Raises:
         DigitwiseError: an argument or the data is bad, or the network does not fit the data.
         MachineError: the disk is full or permission is missing.
     """
-    settings, data, run = _settle(
+    settings, split, run = _settle(
         model,
         start,
         teachers,
@@ -154,7 +160,7 @@ def train(
     )
     given = _open_network(settings) if settings.start else model
     own = None if isinstance(given, str) else given
-    network = _declare(settings, data, own)
+    network = _declare(settings, split.data, own)
     if own is not None:
         settings = replace(settings, network=_config(network))
     while True:
@@ -164,9 +170,9 @@ def train(
         except TakenError:
             if output is not None:
                 raise
-            run = plan_run(None, data.name, settings.architecture)
+            run = plan_run(None, split.data.name, settings.architecture)
     with run.locked():
-        return _finish(run, settings, data, network, on_epoch)
+        return _finish(run, settings, split, network, on_epoch)
 
 
 def _settle(
@@ -184,10 +190,12 @@ def _settle(
     allow_sample: bool,
     minimum_steps: SupportsIndex | None,
     learning_rate: float | None,
-) -> tuple[TrainingSettings, Dataset, Run]:
+) -> tuple[TrainingSettings, Split, Run]:
     """Settles what `train` was asked for: numbers, folder and data, before Keras is imported."""
     if find_spec("keras") is None:
         raise missing_extra("training", "train")
+    if isinstance(teachers, str | Path | Bundle):
+        raise wrong_type("teachers", teachers, "a list of the paths of bundles")
     architecture = _name_of(model)
     if start is not None:
         start = _check_start(start, model, dataset, path)
@@ -207,19 +215,29 @@ def _settle(
     )
     check_precision(precision)
     plan_run(output, dataset or "data", architecture)
-    data = with_test_set(load_dataset(dataset, path, allow_sample=allow_sample), seed)
-    own_images = 0
-    if start is not None:
-        own_images = len(data.train.y) if data.train is not None else 0
-        data = _mix(start, data, seed, allow_sample=allow_sample)
+    taught_by = [open_bundle(teacher) for teacher in teachers]
+    split = split_for_training(
+        load_dataset(dataset, path, allow_sample=allow_sample),
+        validation,
+        seed,
+        start=start,
+        teachers=taught_by,
+        allow_sample=allow_sample,
+    )
+    data = split.data
     _check_classes(data)
     if recipe.augmentation and data.classes != CATALOG["mnist"].classes:
         say("varied by shifts alone, since these are no digits, whose other ways to vary are known")
         recipe = replace(recipe, augmentation="shifts")
+    if recipe.tells_non_digits and _outputs_of(model) == len(data.classes):
+        say(
+            "notice: the network has no output for non-digits, so it learns none: "
+            f"build_model('{architecture}', {len(data.classes) + 1}) has one"
+        )
+        recipe = replace(recipe, augmentation="handwriting")
+    for name, teacher in zip(teachers, taught_by, strict=True):
+        _check_teacher(name, teacher, data, recipe)
     run = plan_run(output, data.name, architecture)
-    assert data.train is not None
-    held_out = validation_size(validation, len(data.train.y))
-    kept, _ = _parts(data.train.y, held_out, seed, own_images)
     settings = TrainingSettings(
         architecture=architecture,
         network=None,
@@ -229,24 +247,28 @@ def _settle(
         digests=data.digests,
         epochs=epochs,
         batch_size=batch_size,
-        validation=held_out,
+        validation=split.validation,
         seed=seed,
         precision=choose_precision(precision),
         minimum_steps=minimum_steps,
-        training_images=math.ceil(min(epochs, 1) * len(kept)),
+        training_images=math.ceil(min(epochs, 1) * len(split.shown)),
         start=None if start is None else str(start.path.absolute()),
-        own_images=own_images,
-        teachers=[
-            str(_check_teacher(teacher, data, recipe).path.absolute()) for teacher in teachers
-        ],
+        own_images=split.own_images,
+        teachers=[str(teacher.path.absolute()) for teacher in taught_by],
         recipe=recipe,
+        class_names=None if path is None else dataset,
     )
     if settings.total_epochs > math.ceil(settings.epochs):
         say(
             f"{settings.total_epochs} epochs instead of {settings.epochs}: the data is small, and "
             f"a training has at least {settings.minimum_steps} steps"
         )
-    return settings, data, run
+    return settings, split, run
+
+
+def _outputs_of(model: Any) -> int | None:
+    """Return how many outputs a caller's network has; None for a name, or before it is built."""
+    return getattr(model, "output_shape", (None,))[-1] if getattr(model, "built", False) else None
 
 
 def _check_start(
@@ -265,25 +287,14 @@ def _check_start(
     return opened
 
 
-def _mix(start: Bundle, own: Dataset, seed: int, *, allow_sample: bool) -> Dataset:
-    """Mixes a user's digits with MNIST's; what is to be remembered is tested by what is unseen."""
-    mixed = mix_with_mnist(own, seed, allow_sample=allow_sample)
-    learned = start.record["dataset"]
-    if SAMPLE_SOURCE in mixed.source and learned["name"] == "mnist" and not learned["sample"]:
-        return replace(mixed, remembered=None)  # the sample is among what it learned
-    return mixed
-
-
-def _check_teacher(teacher: str | Path, data: Dataset, recipe: Recipe) -> Bundle:
-    """Opens a bundle that teaches, sure that it knows the same classes."""
-    opened = open_bundle(teacher)
+def _check_teacher(name: str | Path, teacher: Bundle, data: Dataset, recipe: Recipe) -> None:
+    """Refuse a teacher that knows other classes than its student."""
     outputs = len(data.classes) + recipe.tells_non_digits
-    if opened.classes != data.classes or opened.record["architecture"]["outputs"] != outputs:
+    if teacher.classes != data.classes or teacher.record["architecture"]["outputs"] != outputs:
         raise DigitwiseError(
-            f"--teacher {teacher}: has other outputs than the network that is to learn from it: "
+            f"--teacher {name}: has other outputs than the network that is to learn from it: "
             "both are of one kind, readers or not, for the same classes"
         )
-    return opened
 
 
 def _teacher(settings: TrainingSettings) -> "Teacher | None":
@@ -308,23 +319,6 @@ def _open_network(settings: TrainingSettings) -> "keras.Sequential":
     return open_model(Path(settings.start) / KERAS_FILE)
 
 
-def _parts(
-    y: Integer[np.ndarray, " n"], validation: int, seed: int, own_images: int
-) -> tuple[Integer[np.ndarray, " shown"], Integer[np.ndarray, " held"]]:
-    """Splits the training images: those of an epoch, and those held out for validation.
-
-    Of a mixture, whose last images are a user's own, these are shown so often that they are a
-    fifth of the epoch.
-    """
-    kept, held = split(y, validation, seed)
-    own = kept[kept >= len(y) - own_images]
-    if not len(own):
-        return kept, held
-    repeats = round((len(kept) - len(own)) / (4 * len(own)))
-    repeats = min(max(repeats, 1), _MOST_REPEATS)
-    return np.concatenate([kept, np.tile(own, repeats - 1)]), held
-
-
 def resume(
     run: str | Path,
     asked: Mapping[str, Any] | None = None,
@@ -345,6 +339,8 @@ def resume(
         DigitwiseError: the folder is no run, the run has other settings, or its data is gone or
             has changed.
     """
+    if not isinstance(run, str | Path):
+        raise wrong_type("run", run, "the folder of a run that train() began")
     opened = Run(Path(run))
     settings = opened.read_settings()
     differences = differing(settings, asked or {})
@@ -362,18 +358,22 @@ def _continue(opened: Run, settings: TrainingSettings, on_epoch: OnEpoch | None)
     if opened.bundle.is_dir():
         say(f"{opened.folder}: the run is finished")
         return open_bundle(opened.bundle)
-    name = None if settings.path else settings.dataset
-    data = load_dataset(name, settings.path, allow_sample=settings.allow_sample)
-    data = with_test_set(data, settings.seed)
-    if settings.start:
-        start = open_bundle(settings.start)
-        data = _mix(start, data, settings.seed, allow_sample=settings.allow_sample)
-    if data.digests != settings.digests:
+    name = settings.class_names if settings.path else settings.dataset
+    split = split_for_training(
+        load_dataset(name, settings.path, allow_sample=settings.allow_sample),
+        settings.validation,
+        settings.seed,
+        start=open_bundle(settings.start) if settings.start else None,
+        teachers=[open_bundle(teacher) for teacher in settings.teachers],
+        allow_sample=settings.allow_sample,
+    )
+    if split.data.digests != settings.digests:
         raise DigitwiseError(
-            f"{data.source}: the data has changed since the run {opened.folder} began: "
+            f"{split.data.source}: the data has changed since the run {opened.folder} began: "
             "start a new run"
         )
-    return _finish(opened, settings, replace(data, name=settings.dataset), None, on_epoch)
+    split = replace(split, data=replace(split.data, name=settings.dataset))
+    return _finish(opened, settings, split, None, on_epoch)
 
 
 def _name_of(model: Any) -> str:
@@ -479,47 +479,45 @@ def _open_run(run: Run, settings: TrainingSettings, network: "keras.Sequential")
 def _finish(
     run: Run,
     settings: TrainingSettings,
-    data: Dataset,
+    split: Split,
     network: "keras.Sequential | None",
     on_epoch: OnEpoch | None,
 ) -> Bundle:
     """Trains what is left to train and leaves the bundle."""
     from digitwise.network.fitting import fit
 
+    data, validation = split.data, split.validation_images
     assert data.train is not None
     network = network or _declare(settings, data)
-    kept, held = _parts(data.train.y, settings.validation, settings.seed, settings.own_images)
-    validation = LabeledImages(data.train.x[held], data.train.y[held])
     source = f"MNIST and {data.name}" if settings.own_images else data.name
     say(
         f"training '{settings.architecture}' on {settings.training_images:,} images of {source} "
-        f"({len(held):,} held out for validation), computing in {settings.precision}"
+        f"({len(split.held):,} held out for validation), computing in {settings.precision}"
     )
     try:
         teacher = _teacher(settings)
-        state = fit(network, settings, data.train, kept, validation, run, teacher, on_epoch)
+        state = fit(network, settings, data.train, split.shown, validation, run, teacher, on_epoch)
     except KeyboardInterrupt:
         say(f"stopped: digitwise train --resume {run.folder} goes on")
         raise
-    if not len(validation.y):
+    if not len(validation.y) and settings.start is None:
         say("no images were held out, so that confidence is not calibrated")
-    return _leave_bundle(run, settings, data, network, validation, state)
+    return _leave_bundle(run, settings, split, network, state)
 
 
 def _leave_bundle(
     run: Run,
     settings: TrainingSettings,
-    data: Dataset,
+    split: Split,
     network: "keras.Sequential",
-    validation: LabeledImages,
     state: "TrainingState",
 ) -> Bundle:
     """Writes the bundle, all of it or nothing."""
     from digitwise.network.exporting import export_int8, export_onnx, float32_copy
     from digitwise.network.layers import describe_layers
 
+    data, validation = split.data, split.validation_images
     assert data.train is not None
-    assert data.test is not None
     final = float32_copy(network)
     with folder_whole(run.bundle) as folder:
         final.save(folder / KERAS_FILE, include_optimizer=False)
@@ -555,47 +553,84 @@ def _leave_bundle(
                 "split_seed": data.split_seed,
                 "whole_digests": data.whole_digests,
                 "train_images": len(data.train.y),
-                "test_images": len(data.test.y),
+                "test_images": 0 if data.test is None else len(data.test.y),
             },
             "notice": SAMPLE_NOTICE if data.is_sample else None,
             "calibration": {"temperature": 1.0, "fitted_on": None},
             "rejection": None,
             "validation": None,
+            "test": None,
+            "warning": None,
             "seconds": round(state.seconds, 3),
             "history": state.history,
             "packages": _packages(),
         }
         unfinished = Bundle(folder, record)
+        validated = tested = None
+        if len(validation.y) or settings.start is not None:
+            _calibrate(unfinished, validation, settings)
         if len(validation.y):
-            record["calibration"] = {
-                "temperature": calibrate(unfinished, validation),
-                "fitted_on": "validation",
-            }
-            record["validation"] = score(unfinished, validation, data.name, "validation").summary()
-            if settings.recipe.tells_non_digits:
-                record["rejection"] = _rejection(unfinished, validation, settings.seed)
-        tested = score(unfinished, data.test, data.name, data.source)
-        record["test"] = tested.summary()
+            validated = score(unfinished, validation, data.name, "validation")
+            record["validation"] = validated.summary()
+        if data.test is not None:
+            tested = score(unfinished, data.test, data.name, data.source)
+            record["test"] = tested.summary()
         if settings.start is not None:
-            record["fine_tuning"] = _fine_tuning_record(settings, data, unfinished, tested.accuracy)
+            record["fine_tuning"] = _fine_tuning_record(settings, split, unfinished)
+        judged = validated or tested
+        if judged is not None:
+            steps = state.epoch * settings.steps_per_epoch
+            record["warning"] = warn_of_chance(judged, settings, steps)
+        split.seen.write(folder / SEEN_FILE)
         write_json(folder / RECORD_FILE, record)
+    if record["warning"]:
+        say(f"warning: {record['warning']}")
     return open_bundle(run.bundle)
 
 
-def _fine_tuning_record(
-    settings: TrainingSettings, data: Dataset, bundle: Bundle, accuracy: float
-) -> dict[str, Any]:
-    """Compares the network with the one that it continued from: on the new data and on MNIST."""
-    assert data.test is not None
+def _calibrate(bundle: Bundle, validation: LabeledImages, settings: TrainingSettings) -> None:
+    """Fit temperature and rejection threshold, in the bundle's record.
+
+    On too few images, a fine-tuned network keeps those of the bundle that it continued from.
+    """
+    record = bundle.record
+    if settings.start is not None and len(validation.y) < _FEWEST_TO_CALIBRATE:
+        say(
+            f"notice: {len(validation.y)} images held out are too few to calibrate on: temperature "
+            f"and threshold stay those of {settings.start}"
+        )
+        before = open_bundle(settings.start).record
+        record["calibration"] = before["calibration"]
+        record["rejection"] = before.get("rejection")
+        return
+    temperature = calibrate(bundle, validation)
+    record["calibration"] = {"temperature": temperature, "fitted_on": "validation"}
+    if settings.recipe.tells_non_digits:
+        record["rejection"] = _rejection(bundle, validation, settings.seed)
+
+
+def _fine_tuning_record(settings: TrainingSettings, split: Split, bundle: Bundle) -> dict[str, Any]:
+    """Compare the network with the one that it continued from, on unseen images.
+
+    Returns:
+        For the user's own test images, and for MNIST's, the accuracy before and after; None where
+        there are no unseen ones.
+    """
     assert settings.start is not None
     before = open_bundle(settings.start)
-    remembered = data.remembered and [
-        score(reader, data.remembered, "mnist", "MNIST").accuracy for reader in (before, bundle)
-    ]
+    data, own_test, remembered = split.data, None, None
+    if data.test is not None:
+        accuracy_before = score(before, data.test, data.name, data.source).accuracy
+        own_test = [accuracy_before, bundle.record["test"]["accuracy"]]
+    if split.remembered is not None:
+        remembered = [
+            score(reader, split.remembered, "mnist", "MNIST").accuracy
+            for reader in (before, bundle)
+        ]
     return {
         "from": settings.start,
         "own_images": settings.own_images,
-        "own_test": [score(before, data.test, data.name, data.source).accuracy, accuracy],
+        "own_test": own_test,
         "mnist_test": remembered,
     }
 

@@ -71,7 +71,7 @@ def model_answer(bundle: Bundle, explainer: Explainer | None) -> dict[str, Any]:
         "classes": list(bundle.classes),
         "parameters": record["architecture"].get("parameters"),
         "dataset": record["dataset"]["name"],
-        "accuracy": record.get("test", {}).get("accuracy"),
+        "accuracy": (record.get("test") or {}).get("accuracy"),
         "created": record.get("created"),
         "layers": [],
         "first_layer": None,

@@ -1,0 +1,136 @@
+"""Which images a network has seen: eight bytes of digest per image, kept in its bundle."""
+
+import hashlib
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Integer, UInt8, UInt64
+
+from digitwise.data.formats import LabeledImages
+from digitwise.data.preprocessing import split
+from digitwise.errors import DigitwiseError, machine_error
+
+_BATCH = 4096  # images digested at a time, so that data on disk is never all in memory
+_NONE = np.zeros(0, np.uint64)
+
+
+def digest_images(x: UInt8[np.ndarray, "n h w"]) -> UInt64[np.ndarray, " n"]:
+    """Digest each image, its label aside: BLAKE2b of its pixels, eight bytes.
+
+    Args:
+        x: images; they may be on disk.
+
+    Returns:
+        Equal numbers for equal images. Two different images among a million share one with a
+        probability of about 1 in 37 million.
+    """
+    digests = np.empty(len(x), np.uint64)
+    for start in range(0, len(x), _BATCH):
+        batch = np.ascontiguousarray(x[start : start + _BATCH])
+        pixels = batch.reshape(len(batch), -1)
+        joined = b"".join(hashlib.blake2b(row.data, digest_size=8).digest() for row in pixels)
+        digests[start : start + _BATCH] = np.frombuffer(joined, "<u8")
+    return digests
+
+
+@dataclass(frozen=True)
+class SeenImages:
+    """The digests of the images that a network has seen, over its whole chain of trainings.
+
+    Attributes:
+        trained: sorted digests of the images that it was trained on.
+        validated: sorted digests of those that chose its weights, temperature or threshold, and
+            that it was never trained on.
+    """
+
+    trained: UInt64[np.ndarray, " trained"]
+    validated: UInt64[np.ndarray, " validated"]
+
+    @classmethod
+    def read(cls, file: Path) -> "SeenImages":
+        """Read what `write` wrote.
+
+        Raises:
+            DigitwiseError: the file is damaged.
+            MachineError: it may not be read.
+        """
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                parts = [arrays[name] for name in ("trained", "validated")]
+        except PermissionError as error:
+            raise machine_error(f"read {file}", error) from error
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise DigitwiseError(f"{file}: damaged: retrain the bundle") from error
+        if any(part.dtype != np.uint64 or part.ndim != 1 for part in parts):
+            raise DigitwiseError(f"{file}: damaged: retrain the bundle")
+        return cls(*(np.unique(part) for part in parts))
+
+    def write(self, file: Path) -> None:
+        """Write the digests, about 8 bytes per image."""
+        np.savez(file, trained=self.trained, validated=self.validated)
+
+    def extended(
+        self,
+        trained: UInt64[np.ndarray, " t"] = _NONE,
+        validated: UInt64[np.ndarray, " v"] = _NONE,
+    ) -> "SeenImages":
+        """Return these digests and more; an image that was trained on counts as that alone."""
+        all_trained = np.union1d(self.trained, trained)
+        all_validated = np.union1d(self.validated, validated)
+        return SeenImages(all_trained, np.setdiff1d(all_validated, all_trained))
+
+    def was_trained_on(self, digests: UInt64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+        """Return for each digest whether its image was trained on."""
+        return np.isin(digests, self.trained)
+
+    def was_validated_on(self, digests: UInt64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+        """Return for each digest whether its image was validated on, and never trained on."""
+        return np.isin(digests, self.validated)
+
+    def was_seen(self, digests: UInt64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+        """Return for each digest whether its image was trained or validated on."""
+        return self.was_trained_on(digests) | self.was_validated_on(digests)
+
+
+NOTHING_SEEN = SeenImages(_NONE, _NONE)
+
+
+def hold_out(
+    y: Integer[np.ndarray, " n"],
+    digests: UInt64[np.ndarray, " n"],
+    count: int,
+    seed: int,
+    may_hold: Bool[np.ndarray, " n"] | None = None,
+) -> tuple[Integer[np.ndarray, " kept"], Integer[np.ndarray, " held"]]:
+    """Split a set in two as `split` does, with all copies of an image on one side.
+
+    Args:
+        y: the labels.
+        digests: of the images.
+        count: how many images to hold out; where there are copies, the same share of the
+            different images.
+        seed: decides which.
+        may_hold: which images may be held out, the same for all copies of an image; left out,
+            all. Where there are too few, all of them are.
+
+    Returns:
+        Sorted indices: first of what is kept, then of what is held out. Without copies, and with
+        every image allowed, these are `split`'s.
+    """
+    _, first = np.unique(digests, return_index=True)
+    wanted = round(count * len(first) / max(1, len(digests)))
+    candidates = np.sort(first if may_hold is None else first[may_hold[first]])
+    if wanted < len(candidates):
+        candidates = candidates[split(y[candidates], wanted, seed)[1]]
+    held = np.isin(digests, digests[candidates])
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def selected(images: LabeledImages, which: Integer[np.ndarray, " k"]) -> LabeledImages:
+    """Return the images at some indices, the set itself where these are all."""
+    if len(which) == len(images.y):
+        return images
+    return LabeledImages(images.x[which], images.y[which])

@@ -1,0 +1,58 @@
+"""What probably went wrong where a network did not learn."""
+
+import numpy as np
+from jaxtyping import Int64
+
+from digitwise.network.evaluation import Evaluation, wilson_interval
+from digitwise.network.settings import OWN_NETWORK, TrainingSettings, usual_learning_rate
+
+_MUCH_HIGHER, _MUCH_LOWER = 5, 0.02  # than the recipe's learning rate
+_FEW_STEPS = 100
+
+
+def warn_of_chance(evaluation: Evaluation, settings: TrainingSettings, steps: int) -> str | None:
+    """Return a warning where a network is no better than one that always answers the same class.
+
+    It is where the lower end of its accuracy's 95% interval does not exceed the largest class's
+    share of the images.
+
+    Args:
+        evaluation: on images that it was not trained on.
+        settings: of its training.
+        steps: how many batches it was trained on.
+    """
+    shown: Int64[np.ndarray, " classes"] = evaluation.confusion.sum(axis=1)
+    right, images = int(evaluation.confusion.trace()), evaluation.images
+    if wilson_interval(right, images)[0] > shown.max() / images:
+        return None
+    return (
+        f"the network is no better than chance: {right:,} of {images:,} images right, while the "
+        f"largest class has {shown.max():,}; {_likely_cause(settings, steps)}"
+    )
+
+
+def explain_nan(settings: TrainingSettings, epoch: int) -> str:
+    """Say that a loss is not a number, and what to change.
+
+    Args:
+        settings: of the training.
+        epoch: from 1.
+    """
+    usual = usual_learning_rate(settings)
+    now = settings.recipe.learning_rate
+    cure = f"lower --learning-rate, which is {now:g} (the recipe's is {usual:g})"
+    if settings.architecture == OWN_NETWORK:
+        cure += ", or check the network's layers"
+    return f"the loss of epoch {epoch} is not a number: {cure}"
+
+
+def _likely_cause(settings: TrainingSettings, steps: int) -> str:
+    """Name the likeliest cause, and what to do."""
+    usual, now = usual_learning_rate(settings), settings.recipe.learning_rate
+    if now > _MUCH_HIGHER * usual:
+        return f"lower --learning-rate: {now:g} is {now / usual:,.0f} times the recipe's {usual:g}"
+    if now < _MUCH_LOWER * usual:
+        return f"raise --learning-rate: {now:g} is far below the recipe's {usual:g}"
+    if steps < _FEW_STEPS:
+        return f"raise --epochs: it was trained on {steps:,} batches only"
+    return "check that each label belongs to its image"

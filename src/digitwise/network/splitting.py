@@ -1,0 +1,189 @@
+"""Which images a training shows, which it validates on, and which it is tested on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Integer, UInt64
+
+from digitwise.bundle import Bundle
+from digitwise.data.formats import LabeledImages
+from digitwise.data.loading import Dataset, load_dataset, with_classes, with_test_set
+from digitwise.data.seen import NOTHING_SEEN, SeenImages, digest_images, hold_out, selected
+from digitwise.errors import DigitwiseError
+from digitwise.messages import say
+from digitwise.network.evaluation import seen_by
+from digitwise.network.settings import validation_size
+
+_MNIST_SHARE = 12_000  # of MNIST's training images, mixed with a user's own
+_MOST_REPEATS = 100  # of a user's own image in an epoch
+
+
+@dataclass(frozen=True)
+class Split:
+    """The images of a training, each with one role.
+
+    Attributes:
+        data: its training set holds the images of an epoch and those held out; its test set is
+            None where no unseen image is left for it.
+        shown: indices of the training images of an epoch; a user's own are repeated among MNIST's.
+        held: indices of the images held out for validation.
+        validation: how many were to be held out; 0 where none could be.
+        own_images: how many of the training set, the last ones, are the user's own among MNIST's;
+            0 where nothing was mixed.
+        remembered: MNIST's test images where the training set is mixed with MNIST's, to measure
+            what was forgotten; None where there are none that the network has not seen.
+        seen: what the trained network has seen, over its whole chain.
+    """
+
+    data: Dataset
+    shown: Integer[np.ndarray, " shown"]
+    held: Integer[np.ndarray, " held"]
+    validation: int
+    own_images: int
+    remembered: LabeledImages | None
+    seen: SeenImages
+
+    @property
+    def validation_images(self) -> LabeledImages:
+        """The images held out, with their labels."""
+        assert self.data.train is not None
+        return LabeledImages(self.data.train.x[self.held], self.data.train.y[self.held])
+
+
+def split_for_training(
+    loaded: Dataset,
+    validation: int | None,
+    seed: int,
+    *,
+    start: Bundle | None = None,
+    teachers: Sequence[Bundle] = (),
+    allow_sample: bool = True,
+) -> Split:
+    """Give each image its role, the same for the same arguments.
+
+    All copies of an image have the same role. What the network has been trained on before is only
+    trained on; what it was validated on may be validated on again, but not tested on.
+
+    Args:
+        loaded: the data to learn.
+        validation: how many images to hold out; None for the usual share.
+        seed: decides the splits.
+        start: the bundle that the training continues from; the data is then mixed with MNIST's.
+        teachers: bundles that the network learns from; what they have seen is not tested on.
+        allow_sample: whether the built-in sample may stand in for MNIST.
+
+    Raises:
+        DigitwiseError: the data has no training set, is too small, or has classes that `start`
+            does not know; more than half of the images are to be held out; or `start` does not
+            say which images it was trained on.
+    """
+    before = NOTHING_SEEN
+    if start is not None:
+        known = seen_by(start)
+        if known is None:
+            raise DigitwiseError(
+                f"{start.path}: does not record which images it was trained on, so none can be "
+                "kept apart for validation and testing: retrain it, or use --from pretrained"
+            )
+        before = known
+    unfit_for_testing = before
+    for teacher in teachers:
+        taught = seen_by(teacher)
+        if taught is None:
+            say(f"notice: {teacher.path}: does not record which images it was trained on")
+        else:
+            unfit_for_testing = unfit_for_testing.extended(taught.trained, taught.validated)
+    data = with_test_set(loaded, seed, unfit_for_testing)
+    if data.test is None:
+        say(f"notice: {data.source}: no unseen images are left to test on: no accuracy is measured")
+    assert data.train is not None
+    digests = digest_images(data.train.x)
+    if start is not None:
+        return _mixed(data, digests, validation, seed, before, unfit_for_testing, allow_sample)
+    validation = validation_size(validation, len(data.train.y))
+    shown, held = hold_out(data.train.y, digests, validation, seed)
+    return Split(
+        data=data,
+        shown=shown,
+        held=held,
+        validation=validation if len(held) else 0,
+        own_images=0,
+        remembered=None,
+        seen=unfit_for_testing.extended(digests[shown], digests[held]),
+    )
+
+
+def _mixed(
+    own: Dataset,
+    own_digests: UInt64[np.ndarray, " n"],
+    validation: int | None,
+    seed: int,
+    before: SeenImages,
+    unfit_for_testing: SeenImages,
+    allow_sample: bool,
+) -> Split:
+    """Put a user's own digits behind some of MNIST's, so that learning them forgets nothing.
+
+    MNIST's part of the validation is drawn from images that the network was never trained on. The
+    others of those are left for later trainings, as long as there are enough to train on.
+    """
+    mnist = load_dataset("mnist", allow_sample=allow_sample)
+    assert own.train is not None
+    assert mnist.train is not None
+    train = with_classes(own.train, own, mnist.classes)
+    test = own.test and with_classes(own.test, own, mnist.classes)
+    tested = digest_images(test.x) if test is not None else own_digests[:0]
+
+    digests = digest_images(mnist.train.x)
+    order = np.random.default_rng(seed).permutation(len(digests))
+    order = order[~np.isin(digests[order], np.concatenate([own_digests, tested]))]
+    is_fresh = ~before.was_trained_on(digests[order])
+    count = min(_MNIST_SHARE, len(order))
+    validation = validation_size(validation, count + len(own_digests))
+    own_held = validation * len(own_digests) // (count + len(own_digests))
+    fresh = order[is_fresh]
+    held, rest = np.split(fresh, [min(validation - own_held, len(fresh))])
+    shown = np.concatenate([order[~is_fresh], rest])[: count - len(held)]
+
+    kept, own_held_out = hold_out(
+        train.y, own_digests, own_held, seed, ~before.was_trained_on(own_digests)
+    )
+    if len(held) + len(own_held_out) < validation:
+        say(
+            f"notice: only {len(held) + len(own_held_out):,} of {validation:,} images are held out "
+            "for validation: the network was trained on the others before"
+        )
+    taken = np.concatenate([shown, held])
+    first = len(taken)  # of the user's own
+    repeats = round(len(shown) / (4 * len(kept))) if len(kept) else 1
+    repeats = min(max(repeats, 1), _MOST_REPEATS)
+    all_digests = np.concatenate([digests[taken], own_digests])
+    all_shown = np.concatenate([np.arange(len(shown)), np.tile(first + kept, repeats)])
+    all_held = np.concatenate([np.arange(len(shown), first), first + own_held_out])
+    return Split(
+        data=replace(
+            own,
+            source=f"{own.source}, mixed with MNIST ({mnist.source})",
+            train=LabeledImages(
+                np.concatenate([mnist.train.x[taken], train.x]),
+                np.concatenate([mnist.train.y[taken], train.y]),
+            ),
+            test=test,
+            classes=mnist.classes,
+        ),
+        shown=all_shown,
+        held=all_held,
+        validation=validation if len(all_held) else 0,
+        own_images=len(own_digests),
+        remembered=_unseen(mnist.test, unfit_for_testing.extended(all_digests)),
+        seen=unfit_for_testing.extended(all_digests[all_shown], all_digests[all_held]),
+    )
+
+
+def _unseen(images: LabeledImages | None, seen: SeenImages) -> LabeledImages | None:
+    """Return the images that were not seen, None where none is left."""
+    if images is None:
+        return None
+    left = np.flatnonzero(~seen.was_seen(digest_images(images.x)))
+    return selected(images, left) if len(left) else None
