@@ -5,9 +5,12 @@
 
 Prints a row a condition and strength: digit error rate, false digits, misses. It shares no code and
 no parameters with `augmentation.py`; the strengths below were fixed before the reader was tuned.
+Over all pages it also measures how often digits read with a given confidence are right. For that,
+what was read is matched to what was written by its position on the page.
 """
 
 import argparse
+import copy
 import io
 import itertools
 import json
@@ -22,7 +25,7 @@ import results
 from PIL import Image
 
 from digitwise.data.loading import load_dataset
-from digitwise.reading.reader import Reader
+from digitwise.reading.reader import Digit, Reader
 
 WIDTH, HEIGHT = 1000, 1300
 STRENGTHS = ("mild", "medium", "strong")
@@ -50,6 +53,43 @@ LEVELS: dict[str, tuple[Any, Any, Any]] = {
     "large": (90, 140, 200),
 }
 TOGETHER = ("shadow", "blur", "noise", "jpeg", "tilt")
+GEOMETRIC = ("tilt", "perspective", "sideways")  # effects that move what is on the page
+BANDS = (0.0, 0.5, 0.8, 0.95, 0.99)  # of confidence, each up to the next
+MATCHED = 0.2  # of a digit's height: how far outside its box the center of what was read may be
+
+
+@dataclass(frozen=True)
+class Written:
+    """A digit on a page as it was composed, before any effect.
+
+    Attributes:
+        text: the digit.
+        left, top, right, bottom: the box of its ink, in pixels.
+    """
+
+    text: str
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A page whose truth is known.
+
+    Attributes:
+        page: the picture.
+        lines: the text that was written.
+        digits: the digits that were written.
+        origins: (h, w, 3), for each pixel of the page the column and row that it had when the page
+            was composed; the last channel is unused.
+    """
+
+    page: Page
+    lines: list[str]
+    digits: list[Written]
+    origins: np.ndarray
 
 
 @dataclass
@@ -63,6 +103,7 @@ class Layout:
         color: of the ink, RGB in 0–1, and of the paper.
         boxes: darkness of a form's boxes; None for no form.
         lines: the text that was written.
+        digits: the digits that were written.
     """
 
     height: int = 56
@@ -72,6 +113,7 @@ class Layout:
     paper: tuple[int, int, int] = (236, 234, 228)
     boxes: float | None = None
     lines: list[str] = field(default_factory=list)
+    digits: list[Written] = field(default_factory=list)
 
 
 def compose(x: np.ndarray, y: np.ndarray, layout: Layout, random: Random) -> Page:
@@ -91,6 +133,9 @@ def compose(x: np.ndarray, y: np.ndarray, layout: Layout, random: Random) -> Pag
             row = top if layout.boxes else top + int(random.integers(-3, 4))
             region = alpha[row : row + size, left : left + crop.shape[1]]
             np.maximum(region, crop, out=region)
+            rows = row + np.flatnonzero((crop > 0.3).any(axis=1))
+            box = (left, rows[0], left + crop.shape[1], rows[-1] + 1)
+            layout.digits.append(Written(str(int(y[index])), *map(float, box)))
             if layout.boxes is not None:
                 start = round(left + crop.shape[1] / 2 - size * 0.55)
                 corner = (start + round(size * 1.1), top + size)
@@ -216,6 +261,14 @@ def page_for(
     condition: str, strength: int, x: np.ndarray, y: np.ndarray, random: Random
 ) -> tuple[Page, list[str]]:
     """Composes one page under a condition."""
+    composed = compose_under(condition, strength, x, y, random)
+    return composed.page, composed.lines
+
+
+def compose_under(
+    condition: str, strength: int, x: np.ndarray, y: np.ndarray, random: Random
+) -> Composed:
+    """Compose one page under a condition, and record where its digits are."""
     layout = Layout()
     level = LEVELS.get(condition, (None, None, None))[strength]
     if condition in ("size", "large"):
@@ -235,11 +288,63 @@ def page_for(
     page = compose(x, y, layout, random)
     if condition == "form":
         page = form_labels(page, level)
+    rows, columns = np.mgrid[0 : page.shape[0], 0 : page.shape[1]].astype(np.float32)
+    origins = np.stack([columns, rows, rows], axis=-1)
     effects = TOGETHER if condition == "together" else (condition,)
     for effect in effects:
         if effect in EFFECTS:
+            if effect in GEOMETRIC:  # the same random numbers move both alike
+                moved = LEVELS[effect][strength], copy.deepcopy(random)
+                origins = EFFECTS[effect](origins, *moved)
             page = EFFECTS[effect](page, LEVELS[effect][strength], random)
-    return page, layout.lines
+    return Composed(page, layout.lines, layout.digits, origins)
+
+
+def check_digits(composed: Composed, found: list[Digit]) -> list[tuple[float, bool]]:
+    """Match the digits that were read to those written, by position.
+
+    Each digit read goes to the nearest written one whose box, with a margin, contains its center.
+    If several go to one written digit, the nearest is matched. What is not matched is wrong.
+
+    Returns:
+        For each digit read, its confidence and whether it is right.
+    """
+    claims: dict[int, tuple[float, int]] = {}  # written digit → distance and number of the read one
+    height, width = composed.page.shape[:2]
+    for number, digit in enumerate(found):
+        x, y, wide, high = digit.box
+        column, row = min(int(x + wide / 2), width - 1), min(int(y + high / 2), height - 1)
+        from_x, from_y, _ = composed.origins[row, column].tolist()
+        near = []
+        for index, written in enumerate(composed.digits):
+            margin = MATCHED * (written.bottom - written.top)
+            if not written.left - margin <= from_x <= written.right + margin:
+                continue
+            if not written.top - margin <= from_y <= written.bottom + margin:
+                continue
+            center = (written.left + written.right) / 2, (written.top + written.bottom) / 2
+            near.append((float(np.hypot(from_x - center[0], from_y - center[1])), index))
+        if near:
+            distance, index = min(near)
+            claims[index] = min(claims.get(index, (np.inf, -1)), (distance, number))
+    right = {
+        number
+        for index, (_, number) in claims.items()
+        if found[number].text == composed.digits[index].text
+    }
+    return [(digit.confidence, number in right) for number, digit in enumerate(found)]
+
+
+def reliability(checked: list[tuple[float, bool]]) -> list[dict[str, Any]]:
+    """Compare confidence and accuracy, a row for each band of confidence."""
+    rows = []
+    for low, high in itertools.pairwise([*BANDS, np.inf]):
+        band = [(confidence, right) for confidence, right in checked if low <= confidence < high]
+        confidence, right = np.mean(band, axis=0).tolist() if band else (None, None)
+        rows.append(
+            {"from": low, "digits": len(band), "mean_confidence": confidence, "right": right}
+        )
+    return rows
 
 
 def compare(truth: str, found: str) -> tuple[int, int, int]:
@@ -280,6 +385,7 @@ def main() -> None:
         "bundle": reader.bundle.record["created"],
         "levels": json.loads(json.dumps(LEVELS)),
         "pages": arguments.pages,
+        "min_confidence": reader.recognizer.min_confidence,
     }
     is_whole = not (arguments.conditions or arguments.picture or arguments.show)
     if is_whole and not arguments.again and results.is_done("pages", settings):
@@ -292,6 +398,7 @@ def main() -> None:
         drawn.crop((0, 0, drawn.width, round(0.62 * drawn.height))).save(arguments.picture)
         return
     rows = []
+    checked: dict[str, list[tuple[float, bool]]] = {}
     for condition in arguments.conditions or [*LEVELS, "together"]:
         for strength, name in enumerate(STRENGTHS):
             if condition == "plain" and strength:
@@ -299,10 +406,11 @@ def main() -> None:
             digits = wrong = invented = missed = 0
             for number in range(arguments.pages):
                 random = np.random.default_rng([number, strength, *condition.encode()])
-                page, lines = page_for(condition, strength, test.x, test.y, random)
-                reading = reader.read(page)
-                truth, found = "".join(lines), reading.text.replace("\n", "").replace(" ", "")
-                faults = compare(truth, found)
+                composed = compose_under(condition, strength, test.x, test.y, random)
+                reading = reader.read(composed.page)
+                checked.setdefault(condition, []).extend(check_digits(composed, reading.digits))
+                truth = "".join(composed.lines)
+                faults = compare(truth, reading.text.replace("\n", "").replace(" ", ""))
                 digits += len(truth)
                 wrong, invented, missed = (
                     a + b for a, b in zip((wrong, invented, missed), faults, strict=True)
@@ -326,8 +434,13 @@ def main() -> None:
                 f"missed {missed:3} of {digits}",
                 flush=True,
             )
+    bands = {"all": reliability(list(itertools.chain(*checked.values())))}
+    if "touching" in checked:
+        bands["touching"] = reliability(checked["touching"])
+    print(json.dumps(bands, indent=2))
     if not arguments.conditions:
-        results.write("pages", settings, {"runs": rows}, "python benchmarks/pages.py")
+        figures = {"runs": rows, "reliability": bands}
+        results.write("pages", settings, figures, "python benchmarks/pages.py")
 
 
 if __name__ == "__main__":

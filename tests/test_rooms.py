@@ -12,7 +12,7 @@ SHARED = {"errors", "messages", "storage"}
 ALLOWED = {
     "data": {"data"},
     "bundle": set(),
-    "network": {"network", "data", "bundle"},
+    "network": {"network", "reading.recognizer", "data", "bundle"},
     "reading": {"reading", "data.normalization", "bundle"},
     "insight": {"insight", "network", "reading", "data", "bundle"},
     "serving": {"serving", "insight", "reading", "data", "bundle"},

@@ -26,6 +26,7 @@ LAYERS_FILE = "layers.npz"
 SEEN_FILE = "seen.npz"  # digests of the images that it was trained and validated on
 _PRETRAINED = Path(__file__).parent / "pretrained"
 _BATCH = 512
+_ROUNDING = 1e-3  # by which scaling may exceed 1
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,17 @@ class Bundle:
         """What the logits are divided by, so that probabilities mean what they say."""
         return float(self.record["calibration"]["temperature"])
 
+    @property
+    def min_confidence(self) -> float | None:
+        """The confidence from which a crop is accepted as its class, in [0, 1].
+
+        Training sets it on validation images. None in bundles without a reject class, and in those
+        of version 1, whose `threshold` bounded another quantity and was never used.
+        """
+        rejection = self.record.get("rejection") or {}
+        value = rejection.get("min_confidence")
+        return None if value is None else float(value)
+
     @cached_property
     def session(self) -> "onnxruntime.InferenceSession":
         """The network in ONNX Runtime: in eight bits where the bundle has it so, else in float32.
@@ -89,7 +101,8 @@ class Bundle:
             Calibrated probabilities; each row sums to 1.
 
         Raises:
-            DigitwiseError: the images have another shape than the network takes.
+            DigitwiseError: the images have another shape than the network takes, are not float,
+                or hold NaN or values outside [0, 1].
         """
         digits = self.outputs(x)[:, : len(self.classes)]
         return digits / np.maximum(digits.sum(axis=1, keepdims=True), 1e-30)
@@ -106,11 +119,47 @@ class Bundle:
         Raises:
             DigitwiseError: as `predict`.
         """
+        self._check_images(x)
+        return self.unchecked_outputs(x.astype(np.float32, copy=False))
+
+    def unchecked_outputs(
+        self, x: Float32[np.ndarray, "n h w c"]
+    ) -> Float32[np.ndarray, "n outputs"]:
+        """Return what `outputs` does, for callers that made the images themselves.
+
+        Args:
+            x: images (n, height, width, channels), float32 in [0, 1].
+        """
+        return soften(predict_raw(self.session, x), self.temperature)
+
+    def _check_images(self, x: Any) -> None:
+        """Check shape, dtype and range of a caller's images.
+
+        Raises:
+            DigitwiseError: the network cannot take them; the message says how to convert them.
+        """
+        if not isinstance(x, np.ndarray):
+            kind = type(x).__name__
+            raise DigitwiseError(f"images must be a NumPy array, not {kind}: use np.asarray(x)")
         if x.shape[1:] != self.input_shape:
+            mend = ": use digitwise.add_channel(x)" if x.shape[1:] == self.input_shape[:2] else ""
             raise DigitwiseError(
-                f"images have the shape {x.shape[1:]}, the network takes {self.input_shape}"
+                f"images have the shape {x.shape[1:]}, the network takes {self.input_shape}{mend}"
             )
-        return soften(predict_raw(self.session, x.astype(np.float32, copy=False)), self.temperature)
+        if x.dtype.kind != "f":
+            raise DigitwiseError(
+                f"images are {x.dtype}, not float in [0, 1]: use digitwise.normalize(x)"
+            )
+        if not x.size:
+            return
+        low, high = float(x.min()), float(x.max())
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise DigitwiseError("images hold NaN or infinite values: use np.nan_to_num(x)")
+        if low < 0 or high > 1 + _ROUNDING:
+            raise DigitwiseError(
+                f"images have values from {low:g} to {high:g}, not in [0, 1]: "
+                "use digitwise.normalize(x) on images in [0, 255]"
+            )
 
 
 def open_bundle(path: str | Path) -> Bundle:
@@ -171,6 +220,8 @@ def _fault(record: Any) -> str | None:
             return f"it lacks '{name}'"
     shape, temperature = record["input"].get("shape"), record["calibration"].get("temperature")
     dataset = record["dataset"]
+    rejection = record.get("rejection")
+    least = rejection.get("min_confidence") if isinstance(rejection, dict) else None
     sound = {
         "input": isinstance(shape, list)
         and len(shape) == 3
@@ -184,6 +235,10 @@ def _fault(record: Any) -> str | None:
         "dataset": isinstance(dataset.get("name"), str)
         and isinstance(dataset.get("digests"), dict),
         "settings": isinstance(record["settings"].get("path"), str | None),
+        "rejection": isinstance(rejection, dict | None)
+        and isinstance(least, int | float | None)
+        and not isinstance(least, bool)
+        and (least is None or 0 <= least <= 1),
     }
     return next((f"its '{name}' is wrong" for name, right in sound.items() if not right), None)
 

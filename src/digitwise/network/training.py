@@ -59,6 +59,7 @@ from digitwise.network.settings import (
     whole_number,
 )
 from digitwise.network.splitting import Split, split_for_training
+from digitwise.reading.recognizer import Recognizer
 from digitwise.storage import folder_whole, write_json
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ FEWEST_SHOWN = 38_400  # images: 300 batches of 128
 _AGREEMENT_IMAGES = 1000
 _FEWEST_TO_CALIBRATE = 100  # images; with fewer, a fine-tuned network keeps its calibration
 _PASSING = 0.997  # of validation digits
+_MIN_CONFIDENCES = 0.5, 0.75  # thresholds at which pages are read equally well
 
 
 def train(
@@ -636,20 +638,27 @@ def _fine_tuning_record(settings: TrainingSettings, split: Split, bundle: Bundle
 
 
 def _rejection(bundle: Bundle, validation: LabeledImages, seed: int) -> dict[str, float]:
-    """Sets above which probability of being no digit a picture is none.
+    """Set the confidence from which the reader accepts a crop as a digit.
 
-    As many validation digits pass as `_PASSING` says; the shares of made-up non-digits are told.
+    `_PASSING` of the validation digits reach it, unless that would leave the range in which pages
+    are read equally well.
+
+    Returns:
+        The threshold, and the shares of validation digits and synthetic non-digits that pass it.
     """
     random = np.random.default_rng([seed, 0])
-    made_up = non_digits(validation.x, validation.y, len(validation.y), random)
-    of_digits, of_others = (
-        bundle.outputs(normalize(add_channel(x)))[:, -1] for x in (validation.x, made_up)
+    synthetic = non_digits(validation.x, validation.y, len(validation.y), random)
+    of_digits, of_others = (Recognizer(bundle).classify(x) for x in (validation.x, synthetic))
+    low, high = _MIN_CONFIDENCES
+    lowest_passing = math.floor(1e4 * np.quantile(of_digits.confidence, 1 - _PASSING)) / 1e4
+    min_confidence = float(np.clip(lowest_passing, low, high))
+    digits, others = (
+        replace(found, min_confidence=min_confidence) for found in (of_digits, of_others)
     )
-    threshold = max(0.02, min(0.5, float(np.quantile(of_digits, _PASSING))))
     return {
-        "threshold": round(threshold, 4),
-        "digits_passing": float((of_digits <= threshold).mean()),
-        "non_digits_passing": float((of_others <= threshold).mean()),
+        "min_confidence": min_confidence,
+        "digits_passing": float(digits.accepted.mean()),
+        "non_digits_passing": float(others.accepted.mean()),
     }
 
 

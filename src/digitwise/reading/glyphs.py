@@ -18,7 +18,6 @@ from digitwise.reading.segmentation import (
     union,
 )
 
-SURE = 0.5  # confidence from which something is called a digit
 CHAIN, LONGEST_CHAIN = 1.5, 14  # width by height of touching digits
 FINE_CUTS, COARSE_CUTS = 8, 4  # proposed on as much width as a piece is high
 _MOST_CUTS = 80
@@ -44,21 +43,24 @@ class Glyph:
     Attributes:
         piece: the ink.
         image: the same as the network saw it.
-        digit: the most probable, 0 to 9.
+        label: the most probable class, an index into the bundle's classes.
+        text: that class's name.
         confidence: how probable it is.
         non_digit: how probable it is that this is none.
+        is_digit: whether it is accepted as its class.
     """
 
     piece: Piece
     image: UInt8[np.ndarray, "28 28"]
-    digit: int
+    label: int
+    text: str
     confidence: float
     non_digit: float
+    is_digit: bool
 
-    @property
-    def is_digit(self) -> bool:
-        """Whether it is called a digit."""
-        return self.confidence >= SURE
+    def reject(self) -> None:
+        """Make it a non-digit, whatever the network found."""
+        self.confidence, self.non_digit, self.is_digit = 0.0, 1.0, False
 
 
 def recognize(recognizer: Recognizer, pieces: Sequence[Piece]) -> list[Glyph]:
@@ -66,11 +68,18 @@ def recognize(recognizer: Recognizer, pieces: Sequence[Piece]) -> list[Glyph]:
     if not pieces:
         return []
     images = np.stack([fit_to_mnist(piece.ink) for piece in pieces])
-    found = recognizer.classify(images)
+    found, names = recognizer.classify(images), recognizer.bundle.classes
+    rows = zip(
+        found.classes.tolist(),
+        found.confidence.tolist(),
+        found.non_digit.tolist(),
+        found.accepted.tolist(),
+        strict=True,
+    )
     return [
-        Glyph(piece, image, int(digit), float(confidence), float(non_digit))
-        for piece, image, digit, confidence, non_digit in zip(
-            pieces, images, found.classes, found.confidence, found.non_digit, strict=True
+        Glyph(piece, image, label, names[label], confidence, non_digit, is_digit)
+        for piece, image, (label, confidence, non_digit, is_digit) in zip(
+            pieces, images, rows, strict=True
         )
     ]
 
@@ -105,7 +114,7 @@ def find_glyphs(
         too_small = extent(glyph.piece) < least * usual
         too_faint = strength < least_strength
         if too_small or too_faint or _is_slash(glyph, glyphs, usual):
-            glyph.confidence, glyph.non_digit = 0.0, 1.0
+            glyph.reject()
     return glyphs
 
 
@@ -186,7 +195,7 @@ def _part(recognizer: Recognizer, glyph: Glyph, size: float) -> list[Glyph]:
         return [glyph]
     if sum(part.is_digit for part in parts) < 0.75 * len(parts):
         return [glyph]
-    bars = sum(part.digit == 1 for part in parts)
+    bars = sum(part.text == "1" for part in parts)
     return [glyph] if bars > _MOST_BARS * len(parts) else parts
 
 
@@ -270,7 +279,7 @@ def _digit_height(glyphs: list[Glyph]) -> float:
 
 def _least_extent(glyph: Glyph) -> float:
     """Tells how small a digit may be, of the usual height: a small 1 or 7 is a comma or a slash."""
-    if glyph.digit in (1, 7):
+    if glyph.text in ("1", "7"):
         return _SMALL_BAR
     return _SMALL if glyph.confidence < _UNMISTAKABLE else _SMALLEST
 
@@ -280,18 +289,18 @@ def _look_past_tails(recognizer: Recognizer, glyphs: list[Glyph], usual: float) 
     tall = [
         glyph
         for glyph in glyphs
-        if glyph.piece.height > _TAILED * usual and (not glyph.is_digit or glyph.digit == 1)
+        if glyph.piece.height > _TAILED * usual and (not glyph.is_digit or glyph.text == "1")
     ]
     pieces = [glyph.piece for glyph in tall]
     heads = [Piece(one.x, one.y, one.ink[: round(_HEAD * one.height)]) for one in pieces]
     feet = [Piece(one.x, one.y, one.ink[-round(_HEAD * one.height) :]) for one in pieces]
     found = recognize(recognizer, [*heads, *feet])
     for number, part in enumerate(found):
-        likely = (4, 9) if number < len(tall) else (6,)
-        if part.digit in likely and part.confidence > _UNMISTAKABLE:
+        likely = ("4", "9") if number < len(tall) else ("6",)
+        if part.text in likely and part.confidence > _UNMISTAKABLE:
             glyph = tall[number % len(tall)]
-            glyph.digit, glyph.confidence = part.digit, part.confidence
-            glyph.non_digit = part.non_digit
+            glyph.label, glyph.text, glyph.confidence = part.label, part.text, part.confidence
+            glyph.non_digit, glyph.is_digit = part.non_digit, part.is_digit
 
 
 def _least_strength(strengths: Float64[np.ndarray, " digits"]) -> float:
@@ -311,7 +320,7 @@ def _strength(piece: Piece) -> float:
 def _is_slash(glyph: Glyph, glyphs: list[Glyph], usual: float) -> bool:
     """Tells a slash from a 1: between digits, taller than they are, slanted and straight."""
     piece = glyph.piece
-    if glyph.digit != 1 or piece.height < _TALL * usual:
+    if glyph.text != "1" or piece.height < _TALL * usual:
         return False
     x, y = piece.center
     beside = [

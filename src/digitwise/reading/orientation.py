@@ -6,7 +6,6 @@ from digitwise.reading.glyphs import (
     CHAIN,
     COARSE_CUTS,
     LONGEST_CHAIN,
-    SURE,
     Glyph,
     extent,
     partition,
@@ -96,7 +95,7 @@ def _legibility(recognizer: Recognizer, glyphs: list[Glyph]) -> float:
         shape = piece.width / max(1, piece.height)
         if shape < _BAR:
             confidence = min(confidence, _TRUST_IN_BARS)
-        elif confidence < SURE and CHAIN < shape < LONGEST_CHAIN:
+        elif not glyph.is_digit and CHAIN < shape < LONGEST_CHAIN:
             chains += 1
             if chains > _MOST_CHAINS:
                 continue

@@ -18,7 +18,7 @@ from digitwise.errors import DigitwiseError
 from digitwise.reading.glyphs import Glyph, find_glyphs
 from digitwise.reading.images import LARGEST_IMAGE, Picture, Source, open_pictures
 from digitwise.reading.orientation import uprightness
-from digitwise.reading.recognizer import Classification, Recognizer
+from digitwise.reading.recognizer import Classification, Recognizer, check_crops
 from digitwise.reading.segmentation import (
     Ink,
     Piece,
@@ -37,24 +37,57 @@ Box = tuple[int, int, int, int]
 _COLUMN_GAP = 3  # digit heights between columns
 _LEAST_SIZE = 0.8  # of the page's digits: a row that begins with a small one is as high
 _ENOUGH = 3  # digits that tell what a page's digits do
+_DIGITS = tuple("0123456789")
+_FORMATS = {  # that drawings are saved in
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".bmp": "BMP",
+    ".gif": "GIF",
+    ".pdf": "PDF",
+}
 _TINY = 1e-3  # pixels, by which a turned box may be off
+
+
+def as_digit(name: str) -> int | None:
+    """Return the number that a class name is, 0 to 9, or None."""
+    return int(name) if name in _DIGITS else None
 
 
 @dataclass(frozen=True)
 class Digit:
-    """One digit that was read.
+    """One character that was read: a digit, or whatever else the bundle's classes are.
 
     Attributes:
-        digit: 0 to 9.
-        confidence: the calibrated probability that it is this digit.
+        text: the name of its class.
+        label: the index of its class in the bundle's classes.
+        confidence: the calibrated probability that it is of this class.
         box: x, y, width, height in the picture's pixels, after EXIF orientation.
         image: (28, 28) uint8, ink bright: what the network saw.
     """
 
-    digit: int
+    text: str
+    label: int
     confidence: float
     box: Box
     image: UInt8[np.ndarray, "28 28"] = field(repr=False, compare=False)
+
+    @property
+    def digit(self) -> int | None:
+        """The number 0 to 9; None if the class is not a single digit."""
+        return as_digit(self.text)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what was read as plain data, for JSON."""
+        return {
+            "text": self.text,
+            "digit": self.digit,
+            "confidence": round(self.confidence, 4),
+            "box": list(self.box),
+        }
 
 
 @dataclass(frozen=True)
@@ -77,7 +110,7 @@ class Line:
     """Digits that stand in a row.
 
     Attributes:
-        text: digits, and a space where a wide gap parts groups.
+        text: the digits, with a space at wide gaps, and around names longer than one character.
         digits: from left to right.
     """
 
@@ -135,12 +168,17 @@ class Reading:
     def save(self, path: str | Path) -> None:
         """Draws boxes and digits over the picture, into an image file.
 
+        Args:
+            path: the image file; its suffix, such as .png or .jpg, decides the format.
+
         Raises:
+            DigitwiseError: the suffix is not that of an image format.
             MachineError: the file cannot be written.
         """
+        image_format = _format_of(Path(path))
         drawn = self.draw()
         with open_whole(Path(path)) as file:
-            drawn.save(file, format=Image.registered_extensions().get(Path(path).suffix, "PNG"))
+            drawn.save(file, format=image_format)
 
     def show(self) -> None:
         """Draws boxes and digits over the picture and shows it in the system's viewer."""
@@ -156,14 +194,7 @@ class Reading:
             "lines": [
                 {
                     "text": line.text,
-                    "digits": [
-                        {
-                            "digit": digit.digit,
-                            "confidence": round(digit.confidence, 4),
-                            "box": list(digit.box),
-                        }
-                        for digit in line.digits
-                    ],
+                    "digits": [digit.to_dict() for digit in line.digits],
                 }
                 for line in self.lines
             ],
@@ -196,15 +227,20 @@ class Reader:
 
     def __init__(self, bundle: Bundle | str | Path = "pretrained") -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-        self._recognizer = Recognizer(self.bundle)
+        self.recognizer = Recognizer(self.bundle)
 
     def classify(self, crops: UInt8[np.ndarray, "n 28 28"]) -> Classification:
         """Recognizes crops, one character each, that look as MNIST's images do.
 
         Args:
-            crops: uint8, ink bright.
+            crops: uint8 in [0, 255], bright ink on black.
+
+        Raises:
+            DigitwiseError: the crops have another shape, dtype, range or polarity; the message
+                says how to convert them.
         """
-        return self._recognizer.classify(crops)
+        check_crops(crops)
+        return self.recognizer.classify(crops)
 
     def interruptible(self, check: Callable[[], None]) -> "Reader":
         """Return a copy of this reader that calls `check` many times while it reads.
@@ -252,13 +288,13 @@ class Reader:
         if is_ruled:
             ink = clear_border(remove_rules(remove_frames(page)), page)
         pieces = find_pieces(ink)
-        degrees, known = uprightness(self._recognizer, pieces)
+        degrees, known = uprightness(self.recognizer, pieces)
         if degrees:
             upright = turn(ink, degrees)
             if degrees % 90 and is_ruled:
                 upright = remove_rules(remove_frames(upright))
             pieces, known = find_pieces(upright), []
-        glyphs = find_glyphs(self._recognizer, pieces, known)
+        glyphs = find_glyphs(self.recognizer, pieces, known)
         place = _Placement(picture, ink, degrees)
         _leave_out_what_runs_off(glyphs, place)
         rows = _lines([glyph for glyph in glyphs if glyph.is_digit])
@@ -266,7 +302,9 @@ class Reader:
         lines = tuple(
             Line(
                 _text(row),
-                tuple(Digit(g.digit, g.confidence, place.box(g.piece), g.image) for g in row),
+                tuple(
+                    Digit(g.text, g.label, g.confidence, place.box(g.piece), g.image) for g in row
+                ),
             )
             for row in rows
         )
@@ -284,19 +322,28 @@ class Reader:
         )
 
 
+def _format_of(path: Path) -> str:
+    """Return the image format that a file's suffix stands for, in upper or lower case."""
+    try:
+        return _FORMATS[path.suffix.lower()]
+    except KeyError:
+        known = ", ".join(_FORMATS)
+        raise DigitwiseError(f"{path}: unknown image format: use one of {known}") from None
+
+
 def _leave_out_what_runs_off(glyphs: list[Glyph], place: "_Placement") -> None:
     """Takes no stroke for a 1 that runs out of the picture where no digit but such strokes does."""
     running: list[Glyph] = []
     others: list[Glyph] = []
     for glyph in glyphs:
         if glyph.is_digit:
-            runs = glyph.digit == 1 and place.runs_off(glyph.piece)
+            runs = glyph.text == "1" and place.runs_off(glyph.piece)
             (running if runs else others).append(glyph)
     if len(others) < _ENOUGH or not running:
         return
     if not any(place.touches_edge(glyph.piece) for glyph in others):
         for glyph in running:
-            glyph.confidence, glyph.non_digit = 0.0, 1.0
+            glyph.reject()
 
 
 def _rows(glyphs: list[Glyph]) -> list[list[Glyph]]:
@@ -369,14 +416,18 @@ def _slope(row: list[Glyph]) -> float:
 
 
 def _text(row: list[Glyph]) -> str:
-    """Writes a line's digits, with a space where the gap is far wider than the others."""
+    """Join a line's digits, with a space where the gap is far wider than the others.
+
+    Names longer than one character have spaces around them.
+    """
     gaps = [second.piece.x - first.piece.right for first, second in itertools.pairwise(row)]
     size = float(np.median([glyph.piece.height for glyph in row]))
     usual = float(np.median(gaps)) if gaps else 0.0
     wide = max(1.6 * size, 3 * usual)
-    text = str(row[0].digit)
-    for gap, glyph in zip(gaps, row[1:], strict=True):
-        text += (" " if gap > wide else "") + str(glyph.digit)
+    text = row[0].text
+    for gap, (last, glyph) in zip(gaps, itertools.pairwise(row), strict=True):
+        is_apart = gap > wide or len(last.text) > 1 or len(glyph.text) > 1
+        text += (" " if is_apart else "") + glyph.text
     return text
 
 
@@ -472,7 +523,7 @@ def draw_reading(pixels: UInt8[np.ndarray, "h w 3"], reading: Reading) -> Image.
         _draw_box(pen, other.box, scale, "#e07b39", thickness, sign, label)
     for line in reading.lines:
         for digit in line.digits:
-            _draw_box(pen, digit.box, scale, "#1f5fd0", thickness, str(digit.digit), label)
+            _draw_box(pen, digit.box, scale, "#1f5fd0", thickness, digit.text, label)
     return canvas
 
 
@@ -485,13 +536,18 @@ def _draw_box(
     label: str,
     size: int,
 ) -> None:
-    """Draws one box with its label, of a size in pixels, on a tab above it."""
+    """Draw one box with its label, of a size in pixels, on a tab above it.
+
+    The tab is as wide as the label, and moves left where it would leave the picture.
+    """
     x, y, width, height = (value * scale for value in box)
     pad = thickness
     pen.rectangle(
         (x - pad, y - pad, x + width + pad, y + height + pad), outline=color, width=thickness
     )
     font = ImageFont.load_default(size)
-    tab = (x - pad, y - pad - 1.25 * size, x - pad + 0.85 * size, y - pad)
+    tab_width = max(0.85 * size, pen.textlength(label, font=font) + 0.3 * size)
+    left = max(0, min(x - pad, pen.im.size[0] - tab_width))
+    tab = (left, y - pad - 1.25 * size, left + tab_width, y - pad)
     pen.rectangle(tab, fill=color)
-    pen.text((tab[0] + 0.16 * size, tab[1] + 0.02 * size), label, fill="white", font=font)
+    pen.text((left + 0.16 * size, tab[1] + 0.02 * size), label, fill="white", font=font)

@@ -2,12 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Integer, UInt8
+from jaxtyping import Bool, Float32, Integer, UInt8
 
 from digitwise.bundle import Bundle
 from digitwise.errors import DigitwiseError
+
+MIN_CONFIDENCE = 0.5  # of bundles that have no reject class or were made by version 1
+_BRIGHT = 128
 
 
 @dataclass(frozen=True)
@@ -19,16 +23,23 @@ class Classification:
         probabilities: of each class, rows that sum to 1, calibrated.
         non_digit: how probable it is that the crop is none of the classes; all 0 for a network
             that was not trained to tell.
+        min_confidence: the bundle's rejection threshold.
     """
 
     classes: Integer[np.ndarray, " n"]
     probabilities: Float32[np.ndarray, "n classes"]
     non_digit: Float32[np.ndarray, " n"]
+    min_confidence: float = MIN_CONFIDENCE
 
     @property
     def confidence(self) -> Float32[np.ndarray, " n"]:
         """The probability of each crop's class, being a digit at all included."""
         return self.probabilities.max(axis=1, initial=0) * (1 - self.non_digit)
+
+    @property
+    def accepted(self) -> Bool[np.ndarray, " n"]:
+        """Whether each crop is read as its class; the others are rejected as non-digits."""
+        return self.confidence >= self.min_confidence
 
 
 class Recognizer:
@@ -44,23 +55,76 @@ class Recognizer:
         if bundle.input_shape != (28, 28, 1):
             raise DigitwiseError(f"{bundle.path}: reads {bundle.input_shape}, not (28, 28, 1)")
         self.bundle = bundle
-        rejection = bundle.record.get("rejection") or {}
-        self.threshold = float(rejection.get("threshold", 1.0))
+        least = bundle.min_confidence
+        self.min_confidence = MIN_CONFIDENCE if least is None else least
 
     def classify(self, crops: UInt8[np.ndarray, "n 28 28"]) -> Classification:
         """Recognizes crops that look as MNIST's images do: see `fit_to_mnist`.
 
         Args:
-            crops: uint8, ink bright.
+            crops: uint8, ink bright; not checked, see `check_crops`.
         """
         if self.before_batch is not None:
             self.before_batch()
         scaled = np.multiply(crops[..., np.newaxis], np.float32(1 / 255), dtype=np.float32)
-        outputs = self.bundle.outputs(scaled)
+        outputs = self.bundle.unchecked_outputs(scaled)
         digits = outputs[:, : len(self.bundle.classes)]
         whole = digits.sum(axis=1, keepdims=True)
         return Classification(
             digits.argmax(axis=1),
             digits / np.maximum(whole, 1e-30),
             np.maximum(1 - whole[:, 0], 0),
+            self.min_confidence,
         )
+
+
+def check_crops(crops: Any) -> None:
+    """Check that crops look like MNIST images: uint8, (n, 28, 28), bright ink on black.
+
+    Raises:
+        DigitwiseError: they do not; the message says how to convert them.
+    """
+    if not isinstance(crops, np.ndarray):
+        kind = type(crops).__name__
+        raise DigitwiseError(f"crops must be a NumPy array, not {kind}: use np.asarray(crops)")
+    if crops.shape == (28, 28):
+        raise DigitwiseError("crops have shape (28, 28), not (n, 28, 28): use crops[np.newaxis]")
+    if crops.shape[1:] == (28, 28, 1):
+        raise DigitwiseError(f"crops have shape {crops.shape}, not (n, 28, 28): use crops[..., 0]")
+    if crops.ndim != 3 or crops.shape[1:] != (28, 28):
+        raise DigitwiseError(
+            f"crops have shape {crops.shape}, not (n, 28, 28): use Reader.read for other pictures"
+        )
+    if crops.dtype != np.uint8:
+        raise DigitwiseError(f"crops are {crops.dtype}, not uint8 in [0, 255]: {_to_uint8(crops)}")
+    if crops.max(initial=0) == 1:
+        raise DigitwiseError("crops hold only 0 and 1, not values up to 255: use crops * 255")
+    if is_dark_on_light(crops):
+        raise DigitwiseError(
+            "crops have dark ink on a light background, not bright ink on black: use 255 - crops"
+        )
+
+
+def _to_uint8(crops: np.ndarray) -> str:
+    """Say how to convert crops of another dtype to uint8."""
+    if crops.dtype == bool:
+        return "use crops.astype(np.uint8) * 255"
+    if crops.dtype.kind not in "iuf":
+        return "use an array of numbers"
+    low, high = (float(crops.min()), float(crops.max())) if crops.size else (0.0, 0.0)
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return "replace NaN and infinite values, with np.nan_to_num(crops), and convert to uint8"
+    if low < 0 or high > 255:
+        return f"scale values from [{low:g}, {high:g}] to [0, 255] and convert to uint8"
+    if crops.dtype.kind == "f" and high <= 1:
+        return "use (crops * 255).astype(np.uint8)"
+    return "use crops.astype(np.uint8)"
+
+
+def is_dark_on_light(crops: UInt8[np.ndarray, "n 28 28"]) -> bool:
+    """Return whether most border pixels of a batch are bright, and its inside is darker."""
+    if not len(crops):
+        return False
+    sides = [crops[:, 0], crops[:, -1], crops[:, :, 0], crops[:, :, -1]]
+    border = float(np.median(np.concatenate(sides, axis=1)))
+    return border >= _BRIGHT and float(crops.mean()) < border

@@ -1,6 +1,7 @@
 """What a service says of a reading, as plain data."""
 
 import base64
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,6 @@ from digitwise.bundle import Bundle
 from digitwise.data.preprocessing import add_channel, normalize
 from digitwise.insight.activations import Explainer
 from digitwise.insight.attribution import class_activation
-from digitwise.reading.glyphs import SURE
 from digitwise.reading.reader import Digit, Line, Other, Reading
 from digitwise.serving.problems import ProblemError
 from digitwise.serving.workers import CropAnswer
@@ -19,12 +19,20 @@ _WHOLE = (0, 0, 28, 28)
 _MOST_EXPLANATION = 3_000_000  # values of all layers in an answer, of which each takes 4/3 bytes
 
 
-def crop_reading(crop: UInt8[np.ndarray, "28 28"], found: CropAnswer) -> Reading:
-    """Words what a crop was recognized as like a picture that holds no more than it."""
-    if found.confidence < SURE:
+def crop_reading(
+    crop: UInt8[np.ndarray, "28 28"], found: CropAnswer, classes: Sequence[str]
+) -> Reading:
+    """Return what a crop was recognized as in the form of a picture that holds nothing else.
+
+    Args:
+        crop: what was recognized.
+        found: as what.
+        classes: the bundle's.
+    """
+    if not found.accepted:
         return Reading(28, 28, 1, (), (Other("unknown", 1 - found.confidence, _WHOLE),))
-    digit = Digit(found.digit, found.confidence, _WHOLE, crop)
-    return Reading(28, 28, 1, (Line(str(found.digit), (digit,)),), ())
+    digit = Digit(classes[found.label], found.label, found.confidence, _WHOLE, crop)
+    return Reading(28, 28, 1, (Line(digit.text, (digit,)),), ())
 
 
 def reading_answer(reading: Reading) -> dict[str, Any]:
@@ -98,13 +106,11 @@ def _digit_answer(explainer: Explainer, digit: Digit, index: int) -> dict[str, A
     image = digit.image
     outputs = explainer.outputs(image)
     probabilities = explainer.bundle.outputs(normalize(add_channel(image[np.newaxis])))[0]
-    evidence = class_activation(explainer, image, outputs, digit.digit)
+    evidence = class_activation(explainer, image, outputs, digit.label)
     names = [*explainer.bundle.classes, "no digit"]
     return {
         "index": index,
-        "digit": digit.digit,
-        "confidence": round(digit.confidence, 4),
-        "box": list(digit.box),
+        **digit.to_dict(),
         "image": base64.b64encode(image.tobytes()).decode(),
         "probabilities": {
             names[number]: round(float(value), 4) for number, value in enumerate(probabilities)

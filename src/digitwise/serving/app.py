@@ -106,7 +106,7 @@ class _Service:
     @contextlib.asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         """Has the workers while the service runs."""
-        self._batcher = Batcher(self._reader.classify, self.metrics.crops.observe)
+        self._batcher = Batcher(self._reader.recognizer.classify, self.metrics.crops.observe)
         self._pool = PicturePool(
             self.settings.threads, self.settings.most_pictures, self.settings.patience
         )
@@ -181,7 +181,7 @@ class _Service:
             asked = await asked_in_json(request)
             if isinstance(asked, np.ndarray):
                 found = await self._batcher.classify(asked)
-                reading = crop_reading(asked, found)
+                reading = crop_reading(asked, found, self._bundle.classes)
                 self.metrics.digits.inc(len(reading.lines))
                 if answer is reading_answer:
                     return _respond(_json(reading_answer(reading)))

@@ -23,13 +23,15 @@ class CropAnswer(NamedTuple):
     """What one crop was recognized as.
 
     Attributes:
-        digit: the most probable.
+        label: the most probable class, an index into the bundle's classes.
         confidence: of it, being a digit at all included.
+        accepted: whether it is read as that class.
         probabilities: of each class.
     """
 
-    digit: int
+    label: int
     confidence: float
+    accepted: bool
     probabilities: Float32[np.ndarray, " classes"]
 
 
@@ -137,7 +139,11 @@ def _apart(found: Classification) -> list[CropAnswer]:
     return [
         CropAnswer(*row)
         for row in zip(
-            found.classes.tolist(), found.confidence.tolist(), found.probabilities, strict=True
+            found.classes.tolist(),
+            found.confidence.tolist(),
+            found.accepted.tolist(),
+            found.probabilities,
+            strict=True,
         )
     ]
 
