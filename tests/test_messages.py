@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from digitwise.messages import Shared, warnings_ignored
-from digitwise.reading.images import open_pictures
+from digitwise.data.images import open_pictures
 
 
 def two_pages(digits: tuple[np.ndarray, np.ndarray]) -> bytes:

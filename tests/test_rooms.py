@@ -10,10 +10,10 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "digitwise"
 SHARED = {"errors", "messages", "storage"}
 ALLOWED = {
-    "data": {"data"},
+    "data": {"data", "bundle"},
     "bundle": set(),
     "network": {"network", "reading.recognizer", "data", "bundle"},
-    "reading": {"reading", "data.normalization", "bundle"},
+    "reading": {"reading", "data.images", "data.normalization", "bundle"},
     "insight": {"insight", "network", "reading", "data", "bundle"},
     "serving": {"serving", "insight", "reading", "data", "bundle"},
     "cluster": {"cluster", "insight", "network", "reading", "data", "bundle"},

@@ -348,13 +348,12 @@ def read(
     drawn: list[Path] = []
     for path in with_progress(_picture_files([Path(image) for image in images]), "reading"):
         try:
-            readings = reader.read_pages(path)
-            for reading in readings:
+            for reading in reader.iter_pages(path):
                 if reading.notice:
                     say(f"{path}: {reading.notice}")
                 documents.append(reading.to_dict())
-                if output is not None:
-                    page = f"-{reading.page}" if len(readings) > 1 else ""
+                if output is not None and reading.error is None:
+                    page = f"-{reading.page}" if reading.pages > 1 else ""
                     drawn.append(_free_name(output / f"{path.stem}{page}.png", drawn))
                     reading.save(drawn[-1])
         except MachineError:
@@ -799,7 +798,7 @@ def _print_json(document: dict[str, Any]) -> None:
 
 def _picture_files(paths: Sequence[Path]) -> list[Path]:
     """Lists the files named, and for a folder the images in it, by name."""
-    from digitwise.reading.images import PICTURE_SUFFIXES
+    from digitwise.data.images import PICTURE_SUFFIXES
 
     files = []
     for path in paths:
@@ -855,7 +854,8 @@ def _print_csv(documents: Sequence[dict[str, Any]]) -> None:
     writer.writerow(["path", "page", "line", "text", "least_confidence", "others", "error"])
     for document in documents:
         if "error" in document:
-            writer.writerow([document["path"], "", "", "", "", "", document["error"]])
+            page = document.get("page", "")
+            writer.writerow([document["path"], page, "", "", "", "", document["error"]])
             continue
         rows = document["lines"] or [{"text": "", "digits": []}]
         for number, line in enumerate(rows, 1):

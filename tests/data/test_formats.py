@@ -200,6 +200,69 @@ def test_transparent_pngs_are_read_as_on_white_paper(tmp_path: Path, digits: Dig
     assert np.abs(read_path(tmp_path).train.x.astype(int) - x[:2]).max() <= 1
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_white_ink_on_transparency_is_not_lost_in_a_folder(
+    tmp_path: Path, digits: Digits, mode: str
+) -> None:
+    x, _ = digits
+    for number, digit in enumerate(x[:2]):
+        (tmp_path / str(number)).mkdir()
+        white = Image.merge("LA", (Image.new("L", (28, 28), 255), Image.fromarray(digit)))
+        white.convert(mode).save(tmp_path / str(number) / "a.png")
+    assert np.abs(read_path(tmp_path).train.x.astype(int) - x[:2]).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "HEIF"])
+def test_photos_that_lie_sideways_are_taught_upright(
+    tmp_path: Path, digits: Digits, kind: str
+) -> None:
+    if kind == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    suffix = {"JPEG": "jpg", "HEIF": "heic"}[kind]
+    for label in (4, 7):
+        (tmp_path / str(label)).mkdir()
+        digit = Image.fromarray(255 - digits[0][digits[1] == label][0])
+        large = digit.resize((112, 112)).convert("RGB").transpose(Image.Transpose.ROTATE_90)
+        options = {"exif": exif} if kind == "JPEG" else {}
+        stored = large if kind == "JPEG" else large.transpose(Image.Transpose.ROTATE_270)
+        stored.save(tmp_path / str(label) / f"a.{suffix}", kind, quality=95, **options)
+    found = read_path(tmp_path).train
+    upright = np.stack([digits[0][digits[1] == label][0] for label in (4, 7)])
+    sideways = np.rot90(upright, axes=(1, 2))
+    distances = [np.abs(found.x.astype(int) - way).mean() for way in (upright, sideways)]
+    assert distances[0] < distances[1] / 2
+
+
+def test_a_float_tiff_is_taught_with_its_gray_values(tmp_path: Path, digits: Digits) -> None:
+    for number, digit in enumerate(digits[0][:2]):
+        (tmp_path / str(number)).mkdir()
+        values = (digit / 255).astype(np.float32)
+        Image.fromarray(values).save(tmp_path / str(number) / "a.tif")
+    assert (read_path(tmp_path).train.x == digits[0][:2]).all()
+
+
+def test_what_a_folder_of_images_leaves_out_is_reported(
+    tmp_path: Path, digits: Digits, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "mine"
+    _write_images(folder, digits[0][:20], digits[1][:20])
+    assert read_path(folder).train is not None
+    assert capsys.readouterr().err == ""
+    (folder / "3" / "notes.txt").write_text("hello")
+    (folder / "stray.png").write_bytes(b"")
+    (folder / "4" / "more").mkdir()
+    pages = [Image.fromarray(image) for image in digits[0][:2]]
+    pages[0].save(folder / "3" / "two.tif", save_all=True, append_images=pages[1:])
+    read_path(folder)
+    said = capsys.readouterr().err
+    assert "only images in class folders are: 3/notes.txt, 4/more, stray.png\n" in said
+    assert "1 of the images: only the first page was read" in said
+    (folder / "3" / "scan.pdf").write_bytes(b"%PDF-1.4")
+    assert "a PDF in a class folder" in _refusal(folder)
+
+
 # Bad IDX
 
 

@@ -312,7 +312,9 @@ def test_a_picture_without_digits_is_told(capsys: pytest.CaptureFixture[str]) ->
     assert main(["read", "blank.png"]) == 0
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err == "blank.png: no digits\n"
+    notice, no_digits = printed.err.splitlines()
+    assert notice.startswith("blank.png: the picture is blank")
+    assert no_digits == "blank.png: no digits"
 
 
 def test_read_prints_text_or_csv(digits: Digits, capsys: pytest.CaptureFixture[str]) -> None:
@@ -335,6 +337,70 @@ def test_marks_are_told_beside_the_text(digits: Digits, capsys: pytest.CaptureFi
     assert main(["read", "a.png", "--csv"]) == 0
     row = next(csv.DictReader(capsys.readouterr().out.splitlines()))
     assert (_digits_of(row["text"]), row["others"]) == (text, "1")
+
+
+def _write_damaged_tiff(path: str, digits: Digits) -> str:
+    """Write three pages of the same digits, the second damaged; return what each page says."""
+    truth = _write_page("page.png", digits)
+    with Image.open("page.png") as page:
+        options = {"append_images": [page, page], "compression": "tiff_deflate"}
+        page.save(path, save_all=True, **options)
+    with Image.open(path) as tiff:
+        tiff.seek(1)
+        place = tiff.tag_v2[273][0]  # where the second page's pixels begin
+    content = bytearray(Path(path).read_bytes())
+    content[place : place + 40] = b"\xff" * 40
+    Path(path).write_bytes(content)
+    return truth
+
+
+def test_a_damaged_page_has_its_row_and_the_others_are_read(
+    reader: dw.Reader, digits: Digits, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = _write_damaged_tiff("scan.tif", digits)
+    first, second, third = reader.iter_pages("scan.tif")
+    assert [_digits_of(page.text) for page in (first, second, third)] == [truth, "", truth]
+    assert second.error is not None
+    assert main(["read", "scan.tif", "--json", "--output", "drawn"]) == 1
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
+    jsonschema.validate(document, SCHEMA)
+    assert [page.get("error") for page in document["images"]] == [None, second.error, None]
+    assert printed.err.startswith("digitwise: scan.tif, page 2: ")
+    assert sorted(file.name for file in Path("drawn").iterdir()) == ["scan-1.png", "scan-3.png"]
+    assert main(["read", "scan.tif", "--csv"]) == 1
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [(row["page"], bool(row["error"])) for row in rows] == [
+        ("1", False),
+        ("2", True),
+        ("3", False),
+    ]
+
+
+def test_a_damaged_page_has_its_row_in_an_archive(reader: dw.Reader, digits: Digits) -> None:
+    pytest.importorskip("ray")
+    from digitwise.cluster import bulk
+    from digitwise.cluster.listing import Input
+
+    _write_damaged_tiff("scan.tif", digits)
+    with Path("trace").open("w") as trace:
+        attempt = bulk._Attempt([Input(str(Path("scan.tif").absolute()), None)], {}, trace)
+        rows = list(bulk._rows(reader, attempt))
+    assert [row["page"] for row in rows] == [1, 2, 3]
+    assert "page 2" in rows[1]["error"]
+    counts = bulk._write(Path("part.parquet"), iter(rows), inputs=1)
+    assert (counts.failed, counts.lines) == (1, 2)
+
+
+def test_white_ink_on_transparency_is_read(reader: dw.Reader, digits: Digits) -> None:
+    truth = _write_page("page.png", digits)
+    with Image.open("page.png") as page:
+        white = Image.new("RGBA", page.size, "white")
+        white.putalpha(Image.fromarray(255 - np.asarray(page)))
+    reading = reader.read(white)
+    assert _digits_of(reading.text) == truth
+    assert reading.notice is None
+    assert reader.read(Image.new("RGBA", (90, 90))).notice is not None
 
 
 def test_a_folder_without_pictures_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

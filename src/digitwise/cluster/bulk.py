@@ -34,9 +34,9 @@ from digitwise.cluster.listing import (
     read_shard,
     write_listing,
 )
+from digitwise.data.images import LARGEST_FILE
 from digitwise.errors import DigitwiseError, MachineError, machine_error
 from digitwise.messages import say
-from digitwise.reading.images import LARGEST_FILE
 from digitwise.reading.reader import Reader, Reading
 from digitwise.storage import hold_lock, open_whole, read_json, sweep_unfinished, write_json
 
@@ -67,7 +67,7 @@ class Counts:
 
     Attributes:
         inputs: pictures, each a file or a row of a Parquet file.
-        failed: inputs that could not be read.
+        failed: inputs that could not be read, as a whole or in part.
         lines: of digits.
         digits: on all lines.
         others: what was found and is no digit.
@@ -378,7 +378,7 @@ def _rows(reader: Reader, attempt: _Attempt) -> Iterator[Row]:
             if index in attempt.given_up:
                 raise DigitwiseError(f"{name}: {attempt.given_up[index]} workers died reading it")
             source = _fetch(item.path) if item.row is None else images.take(item.path, item.row)
-            for reading in reader.read_pages(_Fetched(source, name)):
+            for reading in reader.iter_pages(_Fetched(source, name)):
                 yield from _rows_of(reading, name)
         except Exception as error:  # whatever it is, the input has its row
             reason = " ".join(str(error).split()) or type(error).__name__
@@ -387,6 +387,9 @@ def _rows(reader: Reader, attempt: _Attempt) -> Iterator[Row]:
 
 def _rows_of(reading: Reading, name: str) -> Iterator[Row]:
     """Makes a row a line of digits; a page without any has one row, too."""
+    if reading.error is not None:
+        yield {"path": name, "page": reading.page, "error": reading.error}
+        return
     document = reading.to_dict()
     for number, line in enumerate(document["lines"] or [{"text": "", "digits": []}], 1):
         yield {
@@ -430,7 +433,7 @@ def _write(path: Path, rows: Iterator[Row], inputs: int) -> Counts:
     digits = table["digits"].combine_chunks()
     counts = Counts(
         inputs=inputs,
-        failed=len(table) - table["error"].null_count,
+        failed=len({row["path"] for row in listed if "error" in row}),
         lines=sum(bool(text) for text in table["text"].to_pylist()),
         digits=len(digits.flatten()),
         others=sum(row["others"] for row in listed if row.get("line") == 1),

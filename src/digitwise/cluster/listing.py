@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from fsspec.core import has_magic, url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from digitwise.data.images import PICTURE_SUFFIXES
 from digitwise.errors import DigitwiseError
-from digitwise.reading.images import PICTURE_SUFFIXES
 from digitwise.storage import open_whole
 
 _IMAGE_COLUMNS = ("image", "bytes", "content")

@@ -9,22 +9,22 @@ import re
 import struct
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from jaxtyping import Integer, Shaped, UInt8
-from PIL import Image, UnidentifiedImageError
 
+from digitwise.data.images import PICTURE_SUFFIXES, open_picture
 from digitwise.data.normalization import SIDE, fit_to_mnist, ink_bright, lift_ink
 from digitwise.errors import DigitwiseError, machine_error
-from digitwise.messages import warnings_ignored
+from digitwise.messages import say, warnings_ignored
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 _UNSIGNED_BYTE = 0x08
-_LARGEST_IMAGE = 100_000_000  # pixels
 _PIECE = 32 * 2**20  # bytes read at a time
 
 
@@ -443,33 +443,42 @@ def _csv_fault(path: Path) -> DigitwiseError:
 
 
 def read_image_folder(folder: Path) -> Contents:
-    """Reads a folder with one folder of image files per class.
+    """Read a folder with one folder of image files per class.
+
+    Images are decoded as for reading (`digitwise.data.images`): upright by their EXIF orientation,
+    any depth, transparent parts laid on the paper that shows their ink.
 
     Args:
         folder: holds a folder per class, named for it; or `train/` and `test/`, or one of the
             two, each with such folders.
 
     Returns:
-        The images with bright ink, whichever way the files have it; classes in the order of
-        their numbers where all names are numbers, else of the alphabet.
+        The images with bright ink, whichever polarity the files have; classes in the order of
+        their numbers where all names are numbers, else of the alphabet. A notice lists what was
+        left out because it is not an image in a class folder.
 
     Raises:
-        DigitwiseError: there are no images, or a file is none, is cut short or empty.
+        DigitwiseError: there are no images, or a file is empty, damaged, a PDF, or not an image in
+            spite of its name.
     """
     parts = {part: folder / part for part in ("train", "test") if (folder / part).is_dir()}
-    classes = _class_names(list(parts.values()) or [folder])
+    roots = list(parts.values()) or [folder]
+    classes = _class_names(roots)
     if not classes:
         raise DigitwiseError(
             f"{folder}: holds no IDX files, no .npz, no .csv and no folders of images per class"
         )
     if len(classes) > 256:
         raise DigitwiseError(f"{folder}: {len(classes)} folders of classes: at most 256 are read")
+    read, notices = {}, Counter[str]()
+    for part in parts or ("",):
+        read[part] = _read_classes(folder / part, classes, notices)
+    for notice, count in notices.items():
+        say(f"notice: {folder}: {count} of the images: {notice}")
+    _report_ignored(folder, {folder, *roots}, classes)
     if not parts:
-        return Contents(_read_classes(folder, classes), None, classes)
-    train, test = (
-        _read_classes(parts[part], classes) if part in parts else None for part in ("train", "test")
-    )
-    return Contents(train, test, classes)
+        return Contents(read[""], None, classes)
+    return Contents(read.get("train"), read.get("test"), classes)
 
 
 def _class_names(folders: list[Path]) -> tuple[str, ...]:
@@ -500,62 +509,64 @@ def _class_names(folders: list[Path]) -> tuple[str, ...]:
 
 def _image_files(folder: Path) -> list[Path]:
     """Lists a folder's image files by name."""
-    return sorted(
-        file
-        for file in folder.iterdir()
-        if file.suffix.lower() in IMAGE_SUFFIXES
-        and not file.name.startswith(".")
-        and file.is_file()
+    return sorted(file for file in folder.iterdir() if _is_image(file))
+
+
+def _is_image(file: Path) -> bool:
+    """Check by its name whether a file is an image."""
+    return (
+        file.suffix.lower() in PICTURE_SUFFIXES and not file.name.startswith(".") and file.is_file()
     )
 
 
-def _read_classes(folder: Path, classes: tuple[str, ...]) -> LabeledImages:
-    """Reads every image of every class folder, brought to 28×28."""
+def _report_ignored(folder: Path, roots: set[Path], classes: tuple[str, ...]) -> None:
+    """Print one notice about the files and folders in which no image was looked for."""
+    class_folders = {root / name for root in roots for name in classes}
+    ignored = sorted(
+        entry.relative_to(folder)
+        for place in sorted(roots | class_folders)
+        if place.is_dir()
+        for entry in place.iterdir()
+        if entry not in roots
+        and entry not in class_folders
+        and not entry.name.startswith(".")
+        and not (place in class_folders and _is_image(entry))
+    )
+    if ignored:
+        more = f" and {len(ignored) - 3:,} more" if len(ignored) > 3 else ""
+        say(
+            f"notice: {folder}: not read, since only images in class folders are: "
+            f"{', '.join(map(str, ignored[:3]))}{more}"
+        )
+
+
+def _read_classes(folder: Path, classes: tuple[str, ...], notices: Counter[str]) -> LabeledImages:
+    """Read every image of every class folder, at 28×28; count what a user should know."""
     images, labels = [], []
     for label, name in enumerate(classes):
         files = _image_files(folder / name) if (folder / name).is_dir() else []
-        images += [_read_image(file) for file in files]
+        images += [_read_image(file, notices) for file in files]
         labels += [label] * len(files)
     if not images:
         raise DigitwiseError(f"{folder}: holds no images")
     return _labeled(folder, np.stack(images), np.array(labels))
 
 
-def _read_image(path: Path) -> UInt8[np.ndarray, "28 28"]:
-    """Decodes one character's image file, and brings it to 28×28 unless it is so already."""
-    if path.stat().st_size == 0:
-        raise DigitwiseError(f"{path}: the file is empty: delete it or save it anew")
-    try:
-        # Warnings about the size are ignored, because it is checked before anything is decoded.
-        with warnings_ignored(), Image.open(path) as image:
-            if image.width * image.height > _LARGEST_IMAGE:
-                raise DigitwiseError(f"{path}: {image.width}×{image.height} pixels is too large")
-            grey = ink_bright(_to_grey(image))
-    except UnidentifiedImageError as error:
-        raise DigitwiseError(f"{path}: not an image that can be read") from error
-    except Image.DecompressionBombError as error:
-        raise DigitwiseError(f"{path}: too many pixels for one character") from error
-    except PermissionError:
-        raise
-    except (OSError, SyntaxError, ValueError, zlib.error) as error:
-        raise DigitwiseError(f"{path}: the image is cut short or damaged: {error}") from error
-    ink = lift_ink(grey)
-    return grey if ink is grey and grey.shape == (SIDE, SIDE) else fit_to_mnist(ink)
-
-
-def _to_grey(image: Image.Image) -> UInt8[np.ndarray, "h w"]:
-    """Brings an image of 8 or 16 bits a channel to grey values."""
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        return np.clip(values // (257 if values.max() > 255 else 1), 0, 255).astype(np.uint8)
-    return np.asarray(_on_white(image).convert("L"))
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    """Lays what is transparent on white paper."""
-    if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
-        return image
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+def _read_image(path: Path, notices: Counter[str]) -> UInt8[np.ndarray, "28 28"]:
+    """Decode the image of one character, and bring it to 28×28 unless it is so already."""
+    if path.suffix.lower() == ".pdf":
+        raise DigitwiseError(f"{path}: a PDF in a class folder: save each digit as an image")
+    picture = open_picture(path)
+    if picture.pages > 1:
+        notices["only the first page was read"] += 1
+    if picture.notice:
+        notices[picture.notice] += 1
+    pixels = picture.pixels
+    is_gray = pixels.strides[2] == 0  # one channel, shown three times
+    gray = pixels[..., 0].copy() if is_gray else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    gray = ink_bright(gray)
+    ink = lift_ink(gray)
+    return gray if ink is gray and gray.shape == (SIDE, SIDE) else fit_to_mnist(ink)
 
 
 # Common to the formats

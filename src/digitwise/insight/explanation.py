@@ -10,11 +10,11 @@ from jaxtyping import Float32, UInt8
 
 from digitwise.bundle import Bundle, open_bundle
 from digitwise.data.formats import LabeledImages
+from digitwise.data.images import Source
 from digitwise.data.preprocessing import add_channel, normalize
 from digitwise.insight import pages
 from digitwise.insight.activations import Explainer, LayerOutput
 from digitwise.insight.attribution import class_activation, integrated_gradients, occlusion
-from digitwise.reading.images import Source
 from digitwise.reading.reader import Digit, Reader, Reading
 from digitwise.storage import write_text
 

@@ -3,7 +3,7 @@
 import copy
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,16 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from digitwise.bundle import Bundle, open_bundle
+from digitwise.data.images import (
+    LARGEST_IMAGE,
+    DamagedPage,
+    Picture,
+    Source,
+    open_picture,
+    open_pictures,
+)
 from digitwise.errors import DigitwiseError
 from digitwise.reading.glyphs import Glyph, find_glyphs
-from digitwise.reading.images import LARGEST_IMAGE, Picture, Source, open_pictures
 from digitwise.reading.orientation import uprightness
 from digitwise.reading.recognizer import Classification, Recognizer, check_crops
 from digitwise.reading.segmentation import (
@@ -49,6 +56,7 @@ _FORMATS = {  # that drawings are saved in
     ".gif": "GIF",
     ".pdf": "PDF",
 }
+_BLANK = "the picture is blank: it has no ink that differs from its paper"
 _TINY = 1e-3  # pixels, by which a turned box may be off
 
 
@@ -133,6 +141,9 @@ class Reading:
         pixels: (h, w, 3) uint8 RGB, the picture that was read, perhaps smaller than the file's.
         turned: by how many degrees the page was turned against the clock before its digits were
             recognized, so that their lines lay level.
+        pages: how many pages the file has.
+        error: why the page could not be read, where it is damaged; then it has no lines, and its
+            width and height are 0.
     """
 
     width: int
@@ -144,6 +155,8 @@ class Reading:
     notice: str | None = None
     pixels: UInt8[np.ndarray, "h w 3"] | None = field(default=None, repr=False, compare=False)
     turned: float = 0.0
+    pages: int = 1
+    error: str | None = None
 
     @property
     def text(self) -> str:
@@ -162,7 +175,7 @@ class Reading:
             DigitwiseError: the reading was made without its picture.
         """
         if self.pixels is None:
-            raise DigitwiseError("the reading has no picture to draw on")
+            raise DigitwiseError(self.error or "the reading has no picture to draw on")
         return draw_reading(self.pixels, self)
 
     def save(self, path: str | Path) -> None:
@@ -186,6 +199,8 @@ class Reading:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the reading as plain data, for JSON."""
+        if self.error is not None:
+            return {"path": self.path, "page": self.page, "error": self.error}
         document: dict[str, Any] = {
             "path": self.path,
             "page": self.page,
@@ -267,20 +282,38 @@ class Reader:
         Raises:
             DigitwiseError: it is no picture that can be read.
         """
-        pages = open_pictures(source, most_pixels)
-        first = next(pages)
+        first = open_picture(source, most_pixels)
         if first.pages > 1:
             notice = f"the first of {first.pages} pages was read; read_pages reads all"
             first = replace(first, notice=notice)
         return self._read_picture(first, source, is_ruled)
 
     def read_pages(self, source: Source) -> list[Reading]:
-        """Reads all pages of a picture.
+        """Return the readings of all pages: a list of what `iter_pages` yields.
 
         Raises:
-            DigitwiseError: it is no picture that can be read.
+            DigitwiseError: the source is not a picture that can be read.
         """
-        return [self._read_picture(picture, source, True) for picture in open_pictures(source)]
+        return list(self.iter_pages(source))
+
+    def iter_pages(self, source: Source) -> Iterator[Reading]:
+        """Yield the reading of each page as soon as it is read; one page is in memory at a time.
+
+        A damaged page among several yields a `Reading` with an `error` and no lines, and the pages
+        after it are read.
+
+        Args:
+            source: a path, bytes, an open file, a Pillow image or an array.
+
+        Raises:
+            DigitwiseError: the source is not a picture that can be read.
+        """
+        for picture in open_pictures(source):
+            if isinstance(picture, DamagedPage):
+                page, pages, error = picture.page, picture.pages, picture.error
+                yield Reading(0, 0, page, (), (), _path_of(source), pages=pages, error=error)
+            else:
+                yield self._read_picture(picture, source, True)
 
     def _read_picture(self, picture: Picture, source: Source, is_ruled: bool) -> Reading:
         """Reads one decoded page."""
@@ -308,17 +341,18 @@ class Reader:
             )
             for row in rows
         )
-        path = str(source) if isinstance(source, str | Path) else None
+        notices = [picture.notice, None if page.mask.any() else _BLANK]
         return Reading(
             picture.width,
             picture.height,
             picture.page,
             lines,
             others,
-            path,
-            picture.notice,
+            _path_of(source),
+            "; ".join(notice for notice in notices if notice) or None,
             picture.pixels,
             float(degrees),
+            picture.pages,
         )
 
 
@@ -329,6 +363,11 @@ def _format_of(path: Path) -> str:
     except KeyError:
         known = ", ".join(_FORMATS)
         raise DigitwiseError(f"{path}: unknown image format: use one of {known}") from None
+
+
+def _path_of(source: Source) -> str | None:
+    """Return a source's path, None where it has none."""
+    return str(source) if isinstance(source, str | Path) else None
 
 
 def _leave_out_what_runs_off(glyphs: list[Glyph], place: "_Placement") -> None:

@@ -21,9 +21,9 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 
 from digitwise import __version__
 from digitwise.bundle import Bundle, open_bundle
+from digitwise.data.images import open_picture
 from digitwise.errors import DigitwiseError, MachineError, machine_error
 from digitwise.insight.activations import Explainer
-from digitwise.reading.images import open_pictures
 from digitwise.reading.reader import Reader, Reading
 from digitwise.serving import description
 from digitwise.serving.answers import (
@@ -252,7 +252,7 @@ def _prepare_collection(folder: Path, classes: tuple[str, ...]) -> int:
 
 def _save(picture: Picture, target: Path, most_pixels: int) -> None:
     """Saves a picture anew, so that nothing but its pixels gets in."""
-    pixels = next(open_pictures(picture(), most_pixels)).pixels
+    pixels = open_picture(picture(), most_pixels).pixels
     shrink = _COLLECTED_SIDE / max(pixels.shape[:2])
     if shrink < 1:
         pixels = cv2.resize(pixels, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)

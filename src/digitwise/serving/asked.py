@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from digitwise.reading.images import Source
+from digitwise.data.images import Source
 from digitwise.reading.strokes import check_count, draw_strokes
 from digitwise.serving.problems import ProblemError
 

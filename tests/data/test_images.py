@@ -3,7 +3,10 @@
 import io
 import resource
 import struct
+import sys
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import digitwise as dw
-from digitwise.reading.images import open_pictures
+from digitwise.data.images import DamagedPage, Picture, open_pictures
 
 Digits = tuple[np.ndarray, np.ndarray]
 
@@ -55,22 +58,88 @@ def test_every_kind_and_mode_gives_the_same_picture(
     assert difference.mean() < (40 if mode == "1" else 4)
 
 
-def test_sixteen_bits_alpha_and_arrays_give_the_same_picture(page: Image.Image) -> None:
-    grey = np.asarray(page)
-    deep = Image.fromarray(grey.astype(np.uint16) * 257)
-    clear = Image.new("RGBA", page.size)
-    clear.putalpha(Image.fromarray(255 - grey))
-    for source in (
-        _saved(deep, "PNG"),
-        _saved(clear, "PNG"),
-        grey,
-        grey[..., np.newaxis],
-        grey / np.float32(255),
-        grey.astype(np.uint16) * 257,
-        page,
-    ):
+DEPTHS = {
+    "uint16": lambda gray: gray.astype(np.uint16) * 257,
+    "12 bits in uint16": lambda gray: gray.astype(np.uint16) * 16,
+    "8 bits in uint16": lambda gray: gray.astype(np.uint16),
+    "8 bits in int32": lambda gray: gray.astype(np.int32),
+    "16 bits in int32": lambda gray: gray.astype(np.int32) * 257,
+    "float to 1": lambda gray: (gray / 255).astype(np.float32),
+    "float to 1, overshot": lambda gray: (gray / 255 * 1.04 - 0.02).astype(np.float32),
+    "float to 255": lambda gray: gray.astype(np.float32),
+}
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_values_of_every_depth_give_the_same_picture_as_array_and_as_file(
+    page: Image.Image, depth: str
+) -> None:
+    values = DEPTHS[depth](np.asarray(page))
+    kind = "PNG" if values.dtype == np.uint16 else "TIFF"
+    for source in (values, _saved(Image.fromarray(values), kind)):
         (picture,) = open_pictures(source)
-        assert np.abs(picture.pixels[..., 0].astype(int) - grey).max() <= 1
+        assert np.abs(picture.pixels[..., 0].astype(int) - np.asarray(page)).max() <= 8
+
+
+def test_masks_of_ones_are_black_and_white() -> None:
+    mask = np.eye(20, dtype=int)
+    for source in (mask, mask > 0):
+        (picture,) = open_pictures(source)
+        assert (picture.pixels[..., 1] == mask * 255).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (np.full((9, 9), np.nan), "NaN or infinite"),
+        (np.full((9, 9), -3), "negative"),
+        (np.full((9, 9), "a"), "must be numbers"),
+    ],
+)
+def test_values_that_are_not_pixels_are_refused(values: np.ndarray, words: str) -> None:
+    with pytest.raises(dw.DigitwiseError, match=words):
+        list(open_pictures(values))
+
+
+def test_a_lab_tiff_is_read(page: Image.Image) -> None:
+    from PIL import ImageCms
+
+    profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    lab = ImageCms.profileToProfile(page.convert("RGB"), *profiles, outputMode="LAB")
+    assert lab is not None
+    (picture,) = open_pictures(_saved(lab, "TIFF"))
+    assert np.abs(picture.pixels[..., 0].astype(int) - np.asarray(page)).mean() < 4
+
+
+def _on_transparency(page: Image.Image, ink: int, mode: str) -> bytes:
+    """Draw the page's digits in one shade on transparency."""
+    shade = Image.new("L", page.size, ink)
+    clear = Image.merge("LA", (shade, Image.fromarray(255 - np.asarray(page))))
+    if mode != "P":
+        return _saved(clear.convert(mode), "PNG")
+    indexed = Image.fromarray((np.asarray(page) < 128).astype(np.uint8)).convert("P")
+    indexed.putpalette([0, 0, 0, ink, ink, ink])
+    return _saved(indexed, "PNG", transparency=0)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+@pytest.mark.parametrize("ink", [0, 255])
+def test_ink_on_transparency_gets_the_paper_that_shows_it(
+    page: Image.Image, ink: int, mode: str
+) -> None:
+    (picture,) = open_pictures(_on_transparency(page, ink, mode))
+    expected = np.asarray(page) if ink == 0 else 255 - np.asarray(page)
+    difference = np.abs(picture.pixels[..., 0].astype(int) - expected)
+    assert difference.mean() < (20 if mode == "P" else 1)
+
+
+@pytest.mark.parametrize("is_bright", [True, False])
+def test_a_sticker_with_its_own_paper_gets_more_of_it(page: Image.Image, is_bright: bool) -> None:
+    sticker = page if is_bright else page.point(lambda value: 255 - value)
+    around = Image.new("RGBA", (500, 240))
+    around.paste(sticker.convert("RGBA"), (50, 50))
+    (picture,) = open_pictures(_saved(around, "PNG"))
+    assert picture.pixels[0, 0, 0] == (255 if is_bright else 0)
 
 
 def test_exif_orientation_turns_the_picture_upright(page: Image.Image) -> None:
@@ -89,6 +158,53 @@ def test_pages_of_a_tiff_and_the_first_frame_of_a_gif_are_read(page: Image.Image
     gif = _saved(page.convert("P"), "GIF", save_all=True, append_images=[pages[1].convert("P")])
     (picture,) = open_pictures(gif)
     assert picture.notice == "the first of 2 frames was read"
+
+
+def test_a_phone_photo_with_a_depth_map_gets_no_notice(page: Image.Image) -> None:
+    photo = page.convert("RGB")
+    (picture,) = open_pictures(_saved(photo, "MPO", save_all=True, append_images=[photo]))
+    assert picture.notice is None
+
+
+def test_a_damaged_page_costs_no_other_page(page: Image.Image) -> None:
+    options = {"save_all": True, "append_images": [page, page], "compression": "tiff_deflate"}
+    content = bytearray(_saved(page, "TIFF", **options))
+    with Image.open(io.BytesIO(content)) as tiff:
+        tiff.seek(1)
+        place = tiff.tag_v2[273][0]  # where the second page's pixels begin
+    content[place : place + 40] = b"\xff" * 40
+    first, second, third = open_pictures(bytes(content))
+    assert isinstance(first, Picture)
+    assert isinstance(third, Picture)
+    assert isinstance(second, DamagedPage)
+    assert second.error.startswith("the given bytes, page 2: ")
+    assert (third.page, third.pages) == (3, 3)
+
+
+def test_a_broken_chain_of_pages_is_not_silent(page: Image.Image) -> None:
+    content = bytearray(_saved(page, "TIFF", save_all=True, append_images=[page, page]))
+    with Image.open(io.BytesIO(content)) as tiff:
+        tiff.seek(1)
+        directory = tiff._frame_pos[1]
+    count = struct.unpack_from("<H", content, directory)[0]
+    struct.pack_into("<I", content, directory + 2 + 12 * count, len(content) - 1)
+    *read, last = open_pictures(bytes(content))
+    assert [picture.page for picture in read] == [1, 2]
+    assert isinstance(last, DamagedPage)
+
+
+def test_more_pages_than_200_are_read() -> None:
+    page = Image.new("1", (40, 40))
+    tiff = _saved(page, "TIFF", save_all=True, append_images=[page] * 209)
+    assert [picture.page for picture in open_pictures(tiff)] == list(range(1, 211))
+
+
+def test_decoding_in_threads_leaves_warnings_as_they_were(page: Image.Image) -> None:
+    content = _saved(page, "TIFF", save_all=True, append_images=[page])
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: next(open_pictures(content)), range(200)))
+    assert list(warnings.filters) == before
 
 
 def test_a_large_picture_is_brought_to_working_size(page: Image.Image) -> None:
@@ -191,3 +307,9 @@ def test_heic_is_read_with_its_plug_in(page: Image.Image) -> None:
     pytest.importorskip("pillow_heif").register_heif_opener()
     (picture,) = open_pictures(_saved(page.convert("RGB"), "HEIF", quality=95))
     assert np.abs(picture.pixels[..., 0].astype(int) - np.asarray(page)).mean() < 6
+
+
+def test_heic_without_its_plug_in_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(dw.DigitwiseError, match="pip install pillow-heif"):
+        list(open_pictures(b"\0\0\0\x18ftypheic" + bytes(100)))
