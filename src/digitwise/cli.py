@@ -449,8 +449,11 @@ def explain(
 
         if (output / PAGE_FILE).exists():
             raise DigitwiseError(f"--output {output} holds an explanation: name another folder")
-    known = None if neighbours is None else _training_digits(neighbours)
-    explanation = explain_picture(image, bundle, neighbors=known, gradients=gradients)
+    from digitwise.bundle import open_bundle
+
+    opened = open_bundle(bundle)
+    known = None if neighbours is None else _training_digits(neighbours, opened.classes)
+    explanation = explain_picture(image, opened, neighbors=known, gradients=gradients)
     files = [] if output is None else explanation.save(output)
     if json_output:
         _print_json({**explanation.to_dict(), "figures": [str(path) for path in files]})
@@ -759,14 +762,29 @@ def _check_folder(output: Path) -> None:
         raise DigitwiseError(f"--output {output} is a file: name a folder")
 
 
-def _training_digits(name: str) -> "LabeledImages":
-    """Loads the digits among which neighbours are looked for."""
+def _training_digits(name: str, classes: Sequence[str]) -> "LabeledImages":
+    """Load the images among which neighbours are searched: those of the bundle's classes.
+
+    Returns:
+        The images, and labels that number the bundle's classes.
+    """
+    import numpy as np
+
+    from digitwise.data.formats import LabeledImages
     from digitwise.data.loading import built_in_sample, load_dataset
 
     data = built_in_sample() if name == "sample" else load_dataset(path=name)
     found = data.train or data.test
     assert found is not None
-    return found
+    numbers = [classes.index(one) if one in classes else -1 for one in data.classes]
+    labels = np.array(numbers)[found.y]
+    known = labels >= 0
+    if not known.any():
+        raise DigitwiseError(
+            f"--neighbours {name}: shows none of the bundle's classes {', '.join(classes)}: name "
+            "the data that the bundle was trained on"
+        )
+    return LabeledImages(found.x[known], labels[known].astype(np.uint8))
 
 
 def _print_explanation(explanation: "Explanation") -> None:
@@ -781,7 +799,8 @@ def _print_explanation(explanation: "Explanation") -> None:
         numbers = part.to_dict(explanation.bundle.classes)
         likely = sorted(numbers["probabilities"].items(), key=lambda item: -item[1])[:3]
         words = ", ".join(f"{name} {value:.1%}" for name, value in likely if value >= 0.001)
-        alike = "".join(str(other["digit"]) for other in numbers.get("neighbors", []))
+        names = [other["text"] for other in numbers.get("neighbors", [])]
+        alike = (" " if any(len(name) > 1 for name in names) else "").join(names)
         print(f"digit {number}: {words}{f'; most alike {alike}' if alike else ''}")
 
 

@@ -2,6 +2,8 @@
 
 import gzip
 import io
+import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import digitwise as dw
 from tests.conftest import given_data
 from tests.serving.conftest import Service, running
 from tests.serving.drawing import BY_HAND, Strokes, trace
@@ -278,3 +281,28 @@ def test_on_a_phone_nothing_sticks_out(browser: Any, service: Service) -> None:
         assert result(page) == "8"
         page.wait_for_selector(".layer canvas.maps")
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def test_classes_with_longer_names_are_shown_and_announced_by_name(
+    page: Any, tmp_path: Path
+) -> None:
+    names = ["T-shirt/top", "one", "two", "3", "4", "5", "6", "seven", "8", "9"]
+    folder = tmp_path / "worded"
+    shutil.copytree(dw.open_bundle("pretrained").path, folder)
+    record = json.loads((folder / "bundle.json").read_text())
+    (folder / "bundle.json").write_text(json.dumps({**record, "classes": names}))
+    with running("--port", "0", "--bundle", str(folder)) as worded:
+        opened(page, worded)
+        for place, digit in enumerate("203"):
+            draw(page, BY_HAND[digit], 60 + 130 * place, 110, 170)
+        assert result(page) == "two T-shirt/top 3"
+        choices = page.locator("#digits button")
+        assert choices.nth(1).get_attribute("aria-label").startswith("T-shirt/top, ")
+        choices.nth(1).click()
+        page.wait_for_selector("#digits button:nth-child(2)[aria-pressed=true]")
+        assert "T-shirt/top as the network" in page.locator("#seen").get_attribute("aria-label")
+        bar = page.locator(".bar.most span").first
+        assert bar.inner_text() == "T-shirt/top"
+        assert bar.evaluate("bar => bar.scrollWidth <= bar.clientWidth")
+        page.wait_for_selector("#announcement:not(:empty)", state="attached")
+        assert page.locator("#announcement").inner_text() == "Read as two T-shirt/top 3"

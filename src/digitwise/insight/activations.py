@@ -107,11 +107,16 @@ class Explainer:
         ]
 
     def embed(self, images: UInt8[np.ndarray, "n 28 28"]) -> Float32[np.ndarray, "n features"]:
-        """Gives what the network knows of each image before it decides: the last layer's input."""
-        decision = next(
-            number
-            for number in reversed(range(len(self._layers)))
-            if self._layers[number]["kind"] == "Dense"
+        """Gives what the network knows of each image before it decides: the last layer's input.
+
+        Without a dense layer, that is the output of the layer before the last.
+
+        Args:
+            images: uint8, ink bright.
+        """
+        decision = max(
+            (number for number, layer in enumerate(self._layers) if layer["kind"] == "Dense"),
+            default=len(self._layers) - 1,
         )
         tensor = self._layers[max(0, decision - 1)]["tensor"]
         found = [

@@ -1,21 +1,24 @@
 """Why each digit of a picture was read as it was: numbers, pictures, and a page of them."""
 
 import html
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Integer, UInt8
 
 from digitwise.bundle import Bundle, open_bundle
 from digitwise.data.formats import LabeledImages
 from digitwise.data.images import Source
 from digitwise.data.preprocessing import add_channel, normalize
+from digitwise.errors import DigitwiseError
 from digitwise.insight import pages
 from digitwise.insight.activations import Explainer, LayerOutput
 from digitwise.insight.attribution import class_activation, integrated_gradients, occlusion
-from digitwise.reading.reader import Digit, Reader, Reading
+from digitwise.reading.reader import Digit, Reader, Reading, as_digit
+from digitwise.reading.recognizer import check_crops
 from digitwise.storage import write_text
 
 if TYPE_CHECKING:
@@ -37,7 +40,8 @@ class DigitExplanation:
         class_activation: evidence for the digit over its ink, where the network's end is linear.
         occlusion: how much less probable the digit becomes where a square hides a part.
         gradients: integrated gradients, where they were asked for.
-        neighbors: the training digits that the network finds most alike, nearest first.
+        neighbors: the training digits that the network finds most alike, nearest first; their
+            labels number the bundle's classes.
         distances: of these, in the space of the last layer's input, 0 alike to 2 opposite.
     """
 
@@ -55,9 +59,7 @@ class DigitExplanation:
         """Returns the numbers as plain data."""
         names = [*classes, "no digit"]
         document: dict[str, Any] = {
-            "digit": self.digit.digit,
-            "confidence": round(self.digit.confidence, 4),
-            "box": list(self.digit.box),
+            **self.digit.to_dict(),
             "probabilities": {
                 names[number]: round(float(value), 4)
                 for number, value in enumerate(self.probabilities)
@@ -75,7 +77,11 @@ class DigitExplanation:
         }
         if self.neighbors is not None and self.distances is not None:
             document["neighbors"] = [
-                {"digit": int(label), "distance": round(float(distance), 4)}
+                {
+                    "text": classes[label],
+                    "digit": as_digit(classes[label]),
+                    "distance": round(float(distance), 4),
+                }
                 for label, distance in zip(self.neighbors.y, self.distances, strict=True)
             ]
         return document
@@ -104,8 +110,11 @@ class Explanation:
             "digits": [digit.to_dict(self.bundle.classes) for digit in self.digits],
         }
 
-    def save(self, folder: Path) -> list[Path]:
+    def save(self, folder: str | Path) -> list[Path]:
         """Draws everything into a folder: a PNG a figure, and a page, `index.html`, of all.
+
+        Args:
+            folder: made where it is missing.
 
         Returns:
             The files written, the page first.
@@ -116,15 +125,16 @@ class Explanation:
         """
         from digitwise.insight import figures
 
+        folder = Path(folder)
         self.reading.save(folder / "picture.png")
         sections, files = [], [folder / "picture.png"]
         for number, part in enumerate(self.digits, 1):
-            prefix = f"{number:02}-digit-{part.digit.digit}"
+            prefix = f"{number:02}-digit-{_file_name(part.digit.text)}"
             shown = []
             for name, (caption, figure) in _figures(part, self.bundle.classes).items():
                 files.append(figures.save(figure, folder / f"{prefix}-{name}.png"))
                 shown.append((files[-1].name, caption))
-            sections.append((f"Digit {number}: read as {part.digit.digit}", shown))
+            sections.append((f"Digit {number}: read as {part.digit.text}", shown))
         page = folder / PAGE_FILE
         write_text(page, _page(self, sections))
         return [page, *files]
@@ -134,7 +144,7 @@ def explain(
     source: Source,
     bundle: Bundle | str | Path = "pretrained",
     *,
-    neighbors: LabeledImages | None = None,
+    neighbors: tuple[UInt8[np.ndarray, "n 28 28"], Integer[np.ndarray, " n"]] | None = None,
     gradients: bool = False,
 ) -> Explanation:
     """Reads a picture and tells of each digit how the network came to it.
@@ -142,24 +152,61 @@ def explain(
     Args:
         source: a path, bytes, an open file, a Pillow image or an array.
         bundle: what to read with.
-        neighbors: training digits, among which the most alike are looked for.
+        neighbors: training digits, among which the most alike are looked for: images, uint8
+            (n, 28, 28) with bright ink, and labels that number the bundle's classes, such as
+            `load_data()[0]`.
         gradients: whether to compute integrated gradients, which needs Keras.
 
     Raises:
-        DigitwiseError: the picture cannot be read, or the bundle lacks what explaining needs.
+        DigitwiseError: the picture cannot be read, the neighbors are not labeled images, or the
+            bundle lacks what explaining needs.
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     explainer = Explainer(opened)
+    known_digits = None if neighbors is None else _checked_neighbors(neighbors, opened.classes)
     reading = Reader(opened).read(source)
-    known = None if neighbors is None else _unit(explainer.embed(neighbors.x))
+    known = None if known_digits is None else _unit(explainer.embed(known_digits.x))
     return Explanation(
         reading,
         opened,
         [
-            _explain_digit(explainer, reading, digit, neighbors, known, gradients)
+            _explain_digit(explainer, reading, digit, known_digits, known, gradients)
             for digit in reading.digits
         ],
     )
+
+
+def _checked_neighbors(given: Any, classes: tuple[str, ...]) -> LabeledImages:
+    """Check images and labels that a caller gave as neighbors.
+
+    Raises:
+        DigitwiseError: they are not labeled images, or a label is none of the classes.
+    """
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise DigitwiseError(
+            "neighbors must be a tuple of images and labels: use digitwise.load_data()[0]"
+        )
+    x, y = given
+    check_crops(x)
+    y = np.asarray(y)
+    if y.shape != (len(x),) or y.dtype.kind not in "iu":
+        raise DigitwiseError(
+            f"neighbors have {len(x)} images and labels of {y.dtype} of shape {y.shape}: give a "
+            "whole number for each image"
+        )
+    if not len(y):
+        raise DigitwiseError("neighbors hold no images: give at least one")
+    if y.min() < 0 or y.max() >= len(classes):
+        raise DigitwiseError(
+            f"neighbors have labels from {y.min()} to {y.max()}, the bundle's classes are numbered "
+            f"0 to {len(classes) - 1}: leave out images of other classes"
+        )
+    return LabeledImages(x, y.astype(np.uint8))
+
+
+def _file_name(name: str) -> str:
+    """Return a class name as part of a file name."""
+    return re.sub(r"[^\w-]+", "-", name)[:40]
 
 
 def _explain_digit(
@@ -171,7 +218,7 @@ def _explain_digit(
     gradients: bool,
 ) -> DigitExplanation:
     """Tells how the network came to one digit."""
-    image, label = digit.image, digit.digit
+    image, label = digit.image, digit.label
     outputs = explainer.outputs(image)
     nearest, distances = None, None
     if neighbors is not None and known is not None:
@@ -222,7 +269,7 @@ def _figures(part: DigitExplanation, classes: tuple[str, ...]) -> dict[str, tupl
         ),
         "probabilities": (
             "How probable each class is.",
-            figures.probabilities(part.probabilities, classes, part.digit.digit),
+            figures.probabilities(part.probabilities, classes, part.digit.label),
         ),
     }
     evidence = [
@@ -255,7 +302,7 @@ def _figures(part: DigitExplanation, classes: tuple[str, ...]) -> dict[str, tupl
     if part.neighbors is not None and part.distances is not None:
         drawn["neighbors"] = (
             "The training digits that the network finds most alike.",
-            figures.neighbors(image, part.neighbors, part.distances),
+            figures.neighbors(image, part.neighbors, part.distances, classes),
         )
     return drawn
 
@@ -273,5 +320,5 @@ def _page(explanation: Explanation, sections: list[tuple[str, list[tuple[str, st
     ]
     for heading, shown in sections:
         drawn = "\n".join(pages.figure(file, caption, opens=True) for file, caption in shown)
-        parts.append(f'<h2>{heading}</h2><div class="figures">{drawn}</div>')
+        parts.append(f'<h2>{html.escape(heading)}</h2><div class="figures">{drawn}</div>')
     return pages.page(title, "\n".join(parts))

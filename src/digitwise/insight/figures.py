@@ -25,6 +25,7 @@ DARK, LIGHT, GROUND = "#1f3b73", "#e07b39", "#6b7280"
 _EVIDENCE = LinearSegmentedColormap.from_list("evidence", [DARK, "#ffffff", LIGHT])
 DPI = 130
 _GRID_COLUMNS, _GRID_ROWS = 10, 5
+_LONGEST_NAME = 14  # characters
 
 
 def learning_curves(history: Sequence[dict[str, int | float]]) -> Figure:
@@ -183,11 +184,16 @@ def probabilities(
     values: Float32[np.ndarray, " outputs"], classes: Sequence[str], read_as: int
 ) -> Figure:
     """Draws how probable each class is, and that it is none, as bars."""
-    names = [*classes, "none"][: len(values)]
-    figure = Figure(figsize=(5.6, 3.1))
-    ax = figure.add_axes((0.13, 0.16, 0.85, 0.74))
+    names = [_short(name) for name in [*classes, "none"][: len(values)]]
+    slanted = max(map(len, classes)) > 2
+    figure = Figure(figsize=(5.6, 3.7 if slanted else 3.1))
+    ax = figure.add_axes((0.13, 0.3, 0.85, 0.62) if slanted else (0.13, 0.16, 0.85, 0.74))
     colors = [LIGHT if number == read_as else DARK for number in range(len(values))]
-    bars = ax.bar(names, values, color=colors)
+    bars = ax.bar(range(len(values)), values, color=colors)
+    rotation, alignment = (40, "right") if slanted else (0, "center")
+    ax.set_xticks(
+        range(len(values)), names, rotation=rotation, ha=alignment, rotation_mode="anchor"
+    )
     ax.bar_label(bars, [f"{value:.1%}" if value >= 0.001 else "" for value in values], fontsize=8)
     ax.set_ylim(0, 1.1)
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -195,6 +201,11 @@ def probabilities(
     ax.set_ylabel("probability")
     ax.set_title(f"Read as {classes[read_as]}", fontsize=10)
     return figure
+
+
+def _short(name: str) -> str:
+    """Shorten a long class name so that it fits under a bar or over a small image."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
 def evidence(
@@ -321,6 +332,7 @@ def neighbors(
     image: UInt8[np.ndarray, "28 28"],
     nearest: LabeledImages,
     distances: Float32[np.ndarray, " k"],
+    classes: Sequence[str],
 ) -> Figure:
     """Draws a digit and the training digits that the network finds most alike."""
     count = len(nearest.y)
@@ -330,7 +342,7 @@ def neighbors(
     axes[0].set_title("this digit", fontsize=8, fontweight="bold")
     for ax, other, label, away in zip(axes[1:], nearest.x, nearest.y, distances, strict=True):
         ax.imshow(other, cmap="gray_r", vmin=0, vmax=255)
-        ax.set_title(f"a {label}\n{away:.3f} away", fontsize=8)
+        ax.set_title(f"{_short(classes[label])}\n{away:.3f} away", fontsize=8)
     for ax in axes:
         ax.set_xticks([])
         ax.set_yticks([])

@@ -280,6 +280,9 @@ def _alike(tested: _Tested) -> str:
     if count < 10:
         return "<p>Too few images for a map.</p>"
     places = _places(tested.explainer.embed(evaluation.x[chosen]))
+    names = evaluation.classes
+    are_short = all(len(name) == 1 for name in names)
+    signs = names if are_short else [_sign(label) for label in range(len(names))]
     points = []
     chosen_wrong = (tested.evaluation.read_as != evaluation.y)[chosen]
     for number in np.argsort(chosen_wrong, kind="stable").tolist():  # mistakes lie on top
@@ -287,26 +290,20 @@ def _alike(tested: _Tested) -> str:
         label = int(evaluation.y[index])
         wrong = ' class="w"' if chosen_wrong[number] else ""
         points.append(
-            f'<text x="{x:.0f}" y="{y:.0f}" data-n="{number}"{wrong}>{_sign(label)}'
+            f'<text x="{x:.0f}" y="{y:.0f}" data-n="{number}"{wrong}>{html.escape(signs[label])}'
             f"<title>{html.escape(tested.tells(index))}</title></text>"
         )
-    signs = ""
-    if max(map(len, evaluation.classes)) > 1:
-        signs = (
-            "<p>"
-            + ", ".join(
-                f"{_sign(label)} {html.escape(name)}"
-                for label, name in enumerate(evaluation.classes)
-            )
-            + ".</p>"
-        )
+    legend = ""
+    if not are_short:
+        pairs = zip(signs, names, strict=True)
+        legend = f"<p>{', '.join(f'{sign} {html.escape(name)}' for sign, name in pairs)}.</p>"
     width, height = _MAP_SIZE
     sheet = pages.picture_data(_sprites(255 - evaluation.x[chosen]))
     tile = evaluation.x.shape[2], evaluation.x.shape[1]
     return (
         f"<p>{count:,} test images, each its class’s sign, by what the last layer is given of "
         f"them (t-SNE of their cosine distances). What was read wrong is large and orange. Point "
-        f"at a sign to see its image.</p>{signs}"
+        f"at a sign to see its image.</p>{legend}"
         f'<svg id="map" viewBox="0 0 {width} {height}" role="img" '
         f'aria-label="Map of test images">{"".join(points)}</svg>'
         f'<div id="hover" hidden data-across="{_SPRITES_A_ROW}" data-width="{tile[0]}" '
@@ -317,7 +314,7 @@ def _alike(tested: _Tested) -> str:
 
 
 def _sign(label: int) -> str:
-    """Gives a class's sign on the map: 0 to 9, then letters."""
+    """Return the sign on the map of a class with a longer name: 0 to 9, then letters."""
     return "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"[label % 62]
 
 

@@ -71,8 +71,8 @@ if TYPE_CHECKING:
 FEWEST_SHOWN = 38_400  # images: 300 batches of 128
 _AGREEMENT_IMAGES = 1000
 _FEWEST_TO_CALIBRATE = 100  # images; with fewer, a fine-tuned network keeps its calibration
-_PASSING = 0.997  # of validation digits
-_MIN_CONFIDENCES = 0.5, 0.75  # thresholds at which pages are read equally well
+_PASSING = 0.999  # of validation digits
+_MIN_CONFIDENCES = 0.4, 0.5  # below, marks are read as digits; above, digits are missed
 
 
 def train(
@@ -640,8 +640,7 @@ def _fine_tuning_record(settings: TrainingSettings, split: Split, bundle: Bundle
 def _rejection(bundle: Bundle, validation: LabeledImages, seed: int) -> dict[str, float]:
     """Set the confidence from which the reader accepts a crop as a digit.
 
-    `_PASSING` of the validation digits reach it, unless that would leave the range in which pages
-    are read equally well.
+    `_PASSING` of the validation digits reach it, but it stays within `_MIN_CONFIDENCES`.
 
     Returns:
         The threshold, and the shares of validation digits and synthetic non-digits that pass it.

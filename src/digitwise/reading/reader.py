@@ -3,6 +3,7 @@
 import copy
 import itertools
 import math
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -264,8 +265,8 @@ class Reader:
             check: called before each batch of crops is recognized; what it raises ends the reading.
         """
         reader = copy.copy(self)
-        reader._recognizer = copy.copy(self._recognizer)
-        reader._recognizer.before_batch = check
+        reader.recognizer = copy.copy(self.recognizer)
+        reader.recognizer.before_batch = check
         return reader
 
     def read(
@@ -561,9 +562,21 @@ def draw_reading(pixels: UInt8[np.ndarray, "h w 3"], reading: Reading) -> Image.
         sign = "·" if other.kind == "mark" else "?"
         _draw_box(pen, other.box, scale, "#e07b39", thickness, sign, label)
     for line in reading.lines:
-        for digit in line.digits:
-            _draw_box(pen, digit.box, scale, "#1f5fd0", thickness, digit.text, label)
+        is_crowded = any(len(digit.text) > 1 for digit in line.digits)
+        for index, digit in enumerate(line.digits):
+            is_below = is_crowded and index % 2 == 1
+            name = _in_ascii(digit)
+            _draw_box(pen, digit.box, scale, "#1f5fd0", thickness, name, label, is_below=is_below)
     return canvas
+
+
+def _in_ascii(digit: Digit) -> str:
+    """Return a class name for drawing: Pillow's built-in font has ASCII only.
+
+    Accents are dropped; a name in another script becomes the number of its class.
+    """
+    plain = unicodedata.normalize("NFKD", digit.text).encode("ascii", "ignore").decode()
+    return plain or f"#{digit.label}"
 
 
 def _draw_box(
@@ -574,8 +587,10 @@ def _draw_box(
     thickness: int,
     label: str,
     size: int,
+    *,
+    is_below: bool = False,
 ) -> None:
-    """Draw one box with its label, of a size in pixels, on a tab above it.
+    """Draw one box with its label, of a size in pixels, on a tab above or below it.
 
     The tab is as wide as the label, and moves left where it would leave the picture.
     """
@@ -587,6 +602,7 @@ def _draw_box(
     font = ImageFont.load_default(size)
     tab_width = max(0.85 * size, pen.textlength(label, font=font) + 0.3 * size)
     left = max(0, min(x - pad, pen.im.size[0] - tab_width))
-    tab = (left, y - pad - 1.25 * size, left + tab_width, y - pad)
+    top = y + height + pad if is_below else y - pad - 1.25 * size
+    tab = (left, top, left + tab_width, top + 1.25 * size)
     pen.rectangle(tab, fill=color)
     pen.text((left + 0.16 * size, tab[1] + 0.02 * size), label, fill="white", font=font)

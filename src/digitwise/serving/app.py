@@ -143,6 +143,11 @@ class _Service:
         folder = self.settings.collect
         if folder is None:
             raise ProblemError(403, "nothing is collected: start digitwise serve with --collect")
+        if str(digit) not in self._bundle.classes:
+            known = ", ".join(self._bundle.classes)
+            raise ProblemError(
+                422, f"digit: the bundle has no class {digit}: choose one of {known}"
+            )
         if self._collected >= _MOST_COLLECTED:
             raise ProblemError(507, f"{_MOST_COLLECTED:,} pictures are collected: empty the folder")
         if is_form(request):  # the one type that is read and that a form of any page can send
@@ -237,8 +242,10 @@ def _open_explainer(bundle: Bundle) -> Explainer | None:
 
 def _prepare_collection(folder: Path, classes: tuple[str, ...]) -> int:
     """Makes sure that pictures can be saved, and counts those that are there."""
-    if classes != _DIGITS:
-        raise DigitwiseError(f"--collect {folder}: the bundle does not tell the digits apart")
+    if not set(classes) <= set(_DIGITS):
+        raise DigitwiseError(
+            f"--collect {folder}: the bundle's classes are not digits: leave --collect out"
+        )
     if folder.exists() and not folder.is_dir():
         raise DigitwiseError(f"--collect {folder} is a file: name a folder")
     try:

@@ -10,6 +10,7 @@ const HEARTBEAT = 5000; // milliseconds
 const PDF = "application/pdf";
 const QUIET = 700; // milliseconds without a change until a screen reader is told
 const LAST = -1; // of the digits: the newest that was drawn
+const LONGEST_NAME = 14; // characters of a class name beside its bar
 const LONG = 14; // signs that do not fit in the largest letters
 
 const at = (id) => document.getElementById(id);
@@ -87,7 +88,7 @@ async function learnModel() {
     const figures = { parameters: parameters.toLocaleString("en"), accuracy: `${(100 * accuracy).toFixed(2)}%` };
     at("model").textContent = fill(WORDS.model, { architecture, dataset, version, ...figures });
   }
-  at("right-digit").replaceChildren(...classes.map((name, index) => new Option(name, index)));
+  at("right-digit").replaceChildren(...classes.map((name) => new Option(name)));
   at("wrong").dataset.collects = collects;
   layers.paint();
 }
@@ -240,7 +241,8 @@ function announce(answer) {
   clearTimeout(state.announcing);
   state.announcing = setTimeout(() => {
     const none = answer?.others.length ? WORDS.announcedNone : "";
-    const read = answer?.text && fill(WORDS.announced, { text: answer.text.split("").join(" ") });
+    const texts = (answer?.lines ?? []).flatMap((line) => line.digits.map(({ text }) => text));
+    const read = texts.length && fill(WORDS.announced, { text: texts.join(" ") });
     at("announcement").textContent = read ? [read, besides(answer)].filter(Boolean).join(". ") : none;
   }, QUIET);
 }
@@ -251,13 +253,15 @@ function showBars(digit) {
   const shown = { ...Object.fromEntries(names.map((name) => [name, 0])), ...digit?.probabilities };
   const entries = names.map((name) => [name, shown[name]]);
   if ("no digit" in shown) entries.push([WORDS.noDigit, shown["no digit"]]);
+  const longest = Math.max(...entries.map(([name]) => name.length));
+  home.style.setProperty("--longest-name", `${0.6 * Math.min(longest, LONGEST_NAME)}em`);
   const most = digit ? Math.max(...entries.map(([, share]) => share)) : 2;
   while (home.children.length > entries.length) home.lastChild.remove();
   while (home.children.length < entries.length) home.append(makeBar());
   entries.forEach(([name, share], index) => {
     const bar = home.children[index];
     bar.classList.toggle("most", share === most);
-    bar.children[0].textContent = name;
+    bar.children[0].textContent = bar.children[0].title = name;
     bar.querySelector("rect").setAttribute("width", `${100 * share}%`);
     bar.children[2].textContent = digit ? percent(share) : "";
   });
@@ -288,13 +292,13 @@ function showChoices(answer, chosen) {
     button.addEventListener("click", () => choose(index));
     home.append(button);
   }
-  all.forEach(({ digit, confidence }, index) => {
+  all.forEach(({ text, confidence }, index) => {
     const button = home.children[index];
     const sure = percent(confidence);
-    button.firstChild.data = digit;
+    button.firstChild.data = text;
     button.lastChild.textContent = sure;
     button.setAttribute("aria-pressed", String(index === chosen?.index));
-    button.setAttribute("aria-label", fill(WORDS.digitChoice, { digit, percent: sure }));
+    button.setAttribute("aria-label", fill(WORDS.digitChoice, { digit: text, percent: sure }));
   });
 }
 
@@ -305,7 +309,7 @@ function showSeen(digit) {
   const image = digit ? bytesOf(digit.image) : new Uint8Array(784);
   image.forEach((value, index) => pixels.data.set([value, value, value, 255], 4 * index));
   canvas.getContext("2d").putImageData(pixels, 0, 0);
-  const label = digit ? fill(WORDS.seenLabel, { digit: digit.digit }) : WORDS.nothingSeen;
+  const label = digit ? fill(WORDS.seenLabel, { digit: digit.text }) : WORDS.nothingSeen;
   canvas.setAttribute("aria-label", label);
 }
 
