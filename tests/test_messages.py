@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from digitwise.messages import Shared, warnings_ignored
 from digitwise.data.images import open_pictures
+from digitwise.messages import Shared, warnings_ignored
 
 
 def two_pages(digits: tuple[np.ndarray, np.ndarray]) -> bytes:
