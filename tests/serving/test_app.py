@@ -25,7 +25,7 @@ from digitwise.cli import main
 from digitwise.reading.recognizer import Recognizer
 from digitwise.serving.app import create_app
 from digitwise.serving.settings import ServiceSettings
-from tests.serving.conftest import running
+from tests.serving.conftest import LONG, running
 
 SCHEMAS = Path(dw.__file__).parent / "schemas"
 ONE = {
@@ -280,7 +280,7 @@ def test_a_page_of_another_origin_cannot_add_to_the_collection(
     folder = tmp_path / "kept"
     with running("--port", "0", "--collect", str(folder)) as service, browser.new_context() as tab:
         page = tab.new_page()
-        page.set_default_timeout(180_000)
+        page.set_default_timeout(1000 * LONG)
         with _site() as other:
             page.goto(other)
             page.evaluate(send, [f"{service.address}/api/collect?digit=1", content])
@@ -454,17 +454,18 @@ def test_the_command_says_what_keeps_it_from_serving(
 
 def test_a_stop_finishes_what_has_begun(digits: tuple[np.ndarray, np.ndarray]) -> None:
     body = json.dumps({"pixels": digits[0][0].tolist()}).encode()
-    with running("--port", "0") as service:
+    with running("--port", "0", "--timeout", str(LONG)) as service:
         metrics = f"{service.address}/metrics"
 
         def sent() -> Iterator[bytes]:
             yield body[:100]
-            while "digitwise_requests_inside 2.0" not in httpx.get(metrics).text:
+            while "digitwise_requests_inside 2.0" not in httpx.get(metrics, timeout=LONG).text:
                 pass  # what asks for the figures is inside, too
             service.process.terminate()
             yield body[100:]
 
         headers = {"content-type": "application/json"}
-        answer = httpx.post(f"{service.address}/api/read", content=sent(), headers=headers)
+        address = f"{service.address}/api/read"
+        answer = httpx.post(address, content=sent(), headers=headers, timeout=LONG)
         assert answer.json()["text"] == str(digits[1][0])
-        assert service.process.wait(20) in (0, -signal.SIGTERM)
+        assert service.process.wait(LONG) in (0, -signal.SIGTERM)
