@@ -5,40 +5,45 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+LONG = 180.0  # seconds to wait for another process, which may share its cores with many
 
+
+@dataclass
 class Service:
     """A running `digitwise serve`."""
 
-    def __init__(self, *options: str) -> None:
-        command = [sys.executable, "-m", "digitwise", "serve", "--json", "--no-log", *options]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        lines: list[str] = []
-        while "}" not in "".join(lines):
-            line = self.process.stdout.readline()
-            assert line, f"the service ended with {self.process.wait()}"
-            lines.append(line)
-        self.process.stdout.close()
-        self.address: str = json.loads("".join(lines))["address"]
-
-    def stop(self) -> None:
-        """Asks it to stop, and waits."""
-        self.process.terminate()
-        self.process.wait(20)
+    process: subprocess.Popen[str]
+    address: str
 
 
 @contextlib.contextmanager
 def running(*options: str) -> Iterator[Service]:
-    """Runs a service for a while."""
-    service = Service(*options)
-    try:
-        yield service
-    finally:
-        service.stop()
+    """Run a service for a while; whatever happens, it has ended afterwards."""
+    command = [sys.executable, "-m", "digitwise", "serve", "--json", "--no-log", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield Service(process, _address(process))
+            process.terminate()
+            process.wait(LONG)
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def _address(process: subprocess.Popen[str]) -> str:
+    """Read the address that a service prints when it listens."""
+    assert process.stdout is not None
+    printed = ""
+    while "}" not in printed:
+        line = process.stdout.readline()
+        assert line, f"the service ended with {process.wait(LONG)}"
+        printed += line
+    return str(json.loads(printed)["address"])
 
 
 @pytest.fixture(scope="module")
@@ -50,5 +55,6 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def service(collected: Path) -> Iterator[Service]:
     """A service on a free port, shared by a module's tests."""
-    with running("--port", "0", "--collect", str(collected)) as started:
+    options = ("--port", "0", "--timeout", str(LONG), "--collect", str(collected))
+    with running(*options) as started:
         yield started

@@ -1,9 +1,14 @@
 """The service answers what is asked, and refuses the rest with a reason."""
 
+import contextlib
+import gzip
 import io
 import json
+import re
 import signal
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +17,15 @@ import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
+from prometheus_client import Counter, Histogram
 from starlette.testclient import TestClient
 
 import digitwise as dw
 from digitwise.cli import main
+from digitwise.reading.recognizer import Recognizer
 from digitwise.serving.app import create_app
 from digitwise.serving.settings import ServiceSettings
-from tests.serving.conftest import running
+from tests.serving.conftest import LONG, running
 
 SCHEMAS = Path(dw.__file__).parent / "schemas"
 ONE = {
@@ -35,6 +42,14 @@ PNG = {"content-type": "image/png"}
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
     with TestClient(create_app(ServiceSettings(most_bytes=200_000))) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def local() -> Iterator[TestClient]:
+    """A service without a token on a loopback address, known by another name, too."""
+    settings = ServiceSettings(is_local=True, origins=("https://Digits.example.com/",))
+    with TestClient(create_app(settings), base_url="http://localhost:8000") as opened:
         yield opened
 
 
@@ -173,6 +188,236 @@ def test_with_a_token_the_service_answers_only_who_brings_it() -> None:
         assert client.post("/api/read", json=ONE, headers=headers).json()["text"] == "1"
 
 
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER  "])
+def test_the_scheme_before_the_token_is_read_without_regard_to_case(scheme: str) -> None:
+    with TestClient(create_app(ServiceSettings(token="secret"))) as client:
+        headers = {"Authorization": f"{scheme} secret"}
+        assert client.get("/api/model", headers=headers).status_code == 200
+        for wrong in ("secret", f"{scheme} secre", "Basic secret", scheme, ""):
+            refused(client.get("/api/model", headers={"Authorization": wrong}), 401)
+
+
+@pytest.mark.parametrize("token", ["", " ", "two words", "sécret"])
+def test_a_token_that_no_request_could_bring_is_refused(token: str) -> None:
+    with pytest.raises(dw.DigitwiseError, match="--token"):
+        ServiceSettings(token=token)
+
+
+def test_refusals_are_counted_and_logged_under_their_route(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "digitwise.serving")
+    settings = ServiceSettings(token="secret", most_bytes=100)
+    bearer = {"Authorization": "Bearer secret"}
+    with TestClient(create_app(settings)) as client:
+        refused(client.post("/api/read", json=ONE), 401)
+        refused(client.post("/api/read", content=b"x" * 101, headers={**PNG, **bearer}), 413)
+        for number in range(20):
+            refused(client.get(f"/api/{number}", headers=bearer), 404)
+            refused(client.get(f"/{number}"), 404)
+        counted = client.get("/metrics", headers=bearer).text
+    lines = [record.fields for record in caplog.records]
+    assert [(line["route"], line["status"]) for line in lines[:2]] == [
+        ("/api/read", 401),
+        ("/api/read", 413),
+    ]
+    assert [(line["route"], line["status"]) for line in lines[2:]] == [("other", 404)] * 20
+    for route, status, count in (("/api/read", 401, 1), ("/api/read", 413, 1), ("other", 404, 40)):
+        assert f'requests_total{{route="{route}",status="{status}"}} {count}.0' in counted
+    routes = set(re.findall(r'route="(.*?)"', counted))
+    assert routes == {"/api/read", "other"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Origin": "http://localhost:8000"}, 200),
+        ({"Origin": "https://digits.example.com"}, 200),  # given by --allow-origin
+        ({"Origin": "https://hidden.example", "Sec-Fetch-Site": "same-origin"}, 200),  # a proxy's
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "http://localhost:8001"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://localhost:8000", "Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+    ],
+)
+def test_other_sites_pages_cannot_send_requests(
+    local: TestClient, headers: dict[str, str], status: int
+) -> None:
+    for path in ("/api/read", "/api/explain"):
+        assert local.post(path, json=ONE, headers=headers).status_code == status
+    assert local.get("/api/model", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["multipart/form-data", "text/plain", "", "form"])
+def test_nothing_that_a_form_can_send_is_collected(tmp_path: Path, kind: str) -> None:
+    content = png(np.full((40, 40, 3), 255, np.uint8))
+    with TestClient(create_app(ServiceSettings(collect=tmp_path / "kept"))) as client:
+        if kind == "multipart/form-data":
+            answer = client.post("/api/collect?digit=1", files={"image": ("1.png", content)})
+        elif kind == "form":
+            answer = client.post("/api/collect?digit=1", data={"image": "1"})
+        else:
+            answer = client.post(
+                "/api/collect?digit=1", content=content, headers={"content-type": kind}
+            )
+        assert not list((tmp_path / "kept").glob("*/*"))
+        refused(answer, 415)
+
+
+def test_a_page_of_another_origin_cannot_add_to_the_collection(
+    browser: Any, tmp_path: Path
+) -> None:
+    send = """async ([address, picture]) => {
+        const blob = new Blob([new Uint8Array(picture)], { type: "image/png" });
+        const form = new FormData();
+        form.append("image", blob);
+        for (const body of [form, blob, JSON.stringify({ strokes: [] })])
+            await fetch(address, { method: "POST", mode: "no-cors", body }).catch(() => null);
+    }"""
+    content = list(png(np.full((40, 40, 3), 255, np.uint8)))
+    folder = tmp_path / "kept"
+    with running("--port", "0", "--collect", str(folder)) as service, browser.new_context() as tab:
+        page = tab.new_page()
+        page.set_default_timeout(1000 * LONG)
+        with _site() as other:
+            page.goto(other)
+            page.evaluate(send, [f"{service.address}/api/collect?digit=1", content])
+    assert folder.is_dir()
+    assert not list(folder.glob("*/*"))
+
+
+@contextlib.contextmanager
+def _site() -> Iterator[str]:
+    """Serve an empty page from an origin of its own."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<!doctype html><title>Another site</title>")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:8000", 200),
+        ("127.8.8.8", 200),
+        ("localhost", 200),
+        ("LocalHost:8000", 200),
+        ("digits.localhost.", 200),
+        ("[::1]:8000", 200),
+        ("digits.example.com", 200),  # given by --allow-origin
+        ("evil.example", 421),
+        ("127.0.0.1.evil.example:8000", 421),
+        ("[2001:db8::1]:8000", 421),
+        ("192.0.2.1", 421),
+    ],
+)
+def test_a_service_for_this_machine_answers_to_no_other_name(
+    local: TestClient, host: str, status: int
+) -> None:
+    for path in ("/", "/api/model", "/metrics"):
+        answer = local.get(path, headers={"Host": host})
+        assert answer.status_code == status
+        if status == 421:
+            assert "--allow-origin" in refused(answer, 421)
+
+
+@pytest.mark.parametrize(
+    "origin", ["digits.example.com", "https://", "ftp://a", "https://a/b", "https://[", "*"]
+)
+def test_an_origin_that_is_none_is_refused(capsys: pytest.CaptureFixture[str], origin: str) -> None:
+    assert main(["serve", "--allow-origin", origin]) == 2
+    assert f"--allow-origin {origin}: not an origin" in capsys.readouterr().err
+
+
+def test_a_compressed_body_is_refused_with_the_reason(client: TestClient) -> None:
+    answer = client.post(
+        "/api/read",
+        content=gzip.compress(json.dumps(ONE).encode()),
+        headers={"content-type": "application/json", "content-encoding": "gzip"},
+    )
+    assert "Content-Encoding gzip" in refused(answer, 415)
+
+
+def test_more_digits_than_one_answer_explains_are_refused_with_how_to_ask(
+    client: TestClient, digits: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from digitwise.insight.activations import Explainer
+
+    calls = []
+    outputs = Explainer.outputs
+    monkeypatch.setattr(
+        Explainer, "outputs", lambda self, image: calls.append(1) or outputs(self, image)
+    )
+    rows = [np.hstack([np.pad(x, 6) for x in digits[0][start : start + 10]]) for start in range(10)]
+    content = png(255 - np.vstack(rows))
+    count = sum(len(line["digits"]) for line in _lines(client, content))
+    reason = refused(client.post("/api/explain", content=content, headers=PNG), 422)
+    assert f"the picture has {count} digits" in reason
+    assert f"?digit=0 to ?digit={count - 1}" in reason
+    assert not calls
+    one = client.post(f"/api/explain?digit={count - 1}", content=content, headers=PNG)
+    assert len(valid(one, "service-explain")["digits"]) == 1
+    most = int(reason.split("of which ")[1].split()[0])
+    page = png(page_of(digits[0][:3]))
+    every = client.post("/api/explain", content=page, headers=PNG)
+    assert most * len(every.content) / 3 < 5_000_000
+
+
+def _lines(client: TestClient, content: bytes) -> list[dict[str, Any]]:
+    return list(client.post("/api/read", content=content, headers=PNG).json()["lines"])
+
+
+def test_a_recognizer_or_a_metric_that_fails_once_costs_one_request_at_most(
+    monkeypatch: pytest.MonkeyPatch, digits: tuple[np.ndarray, np.ndarray]
+) -> None:
+    crop = {"pixels": digits[0][0].tolist()}
+    with TestClient(create_app(ServiceSettings()), raise_server_exceptions=False) as client:
+        for owner, name, statuses in (
+            (Recognizer, "classify", {500}),
+            (Histogram, "observe", {200}),
+            (Counter, "inc", {200, 500}),
+        ):
+            for asked in (crop, ONE):
+                with monkeypatch.context() as patch:
+                    patch.setattr(owner, name, _failing_once(getattr(owner, name)))
+                    answer = client.post("/api/read", json=asked)
+                    assert answer.status_code in statuses
+                    if answer.status_code == 500:
+                        refused(answer, 500)
+                    answer = client.post("/api/read", json=asked)
+                    assert answer.status_code == 200
+        assert "digitwise_requests_inside 1.0" in client.get("/metrics").text  # this one
+
+
+def _failing_once(call: Any) -> Any:
+    failed = []
+
+    def fails_once(*arguments: Any, **options: Any) -> Any:
+        if not failed:
+            failed.append(True)
+            raise RuntimeError("once")
+        return call(*arguments, **options)
+
+    return fails_once
+
+
 def test_corrections_become_an_image_folder_that_training_takes(tmp_path: Path) -> None:
     folder = tmp_path / "corrected"
     settings = ServiceSettings(collect=folder)
@@ -209,17 +454,18 @@ def test_the_command_says_what_keeps_it_from_serving(
 
 def test_a_stop_finishes_what_has_begun(digits: tuple[np.ndarray, np.ndarray]) -> None:
     body = json.dumps({"pixels": digits[0][0].tolist()}).encode()
-    with running("--port", "0") as service:
+    with running("--port", "0", "--timeout", str(LONG)) as service:
         metrics = f"{service.address}/metrics"
 
         def sent() -> Iterator[bytes]:
             yield body[:100]
-            while "digitwise_requests_inside 2.0" not in httpx.get(metrics).text:
+            while "digitwise_requests_inside 2.0" not in httpx.get(metrics, timeout=LONG).text:
                 pass  # what asks for the figures is inside, too
             service.process.terminate()
             yield body[100:]
 
         headers = {"content-type": "application/json"}
-        answer = httpx.post(f"{service.address}/api/read", content=sent(), headers=headers)
+        address = f"{service.address}/api/read"
+        answer = httpx.post(address, content=sent(), headers=headers, timeout=LONG)
         assert answer.json()["text"] == str(digits[1][0])
-        assert service.process.wait(20) in (0, -signal.SIGTERM)
+        assert service.process.wait(LONG) in (0, -signal.SIGTERM)

@@ -14,12 +14,12 @@ from PIL import Image
 
 import digitwise as dw
 from tests.conftest import given_data
-from tests.serving.conftest import Service, running
+from tests.serving.conftest import LONG, Service, running
 from tests.serving.drawing import BY_HAND, Strokes, trace
 
 SIZES, PENS = (90, 180, 330), (8, 26)
 PHONE = {"width": 390, "height": 844}
-pytestmark = pytest.mark.timeout(200)
+pytestmark = pytest.mark.timeout(600)
 
 
 def draw(page: Any, strokes: Strokes, x: float = 200, y: float = 40, height: float = 300) -> None:
@@ -45,6 +45,7 @@ def result(page: Any) -> str:
 
 
 def opened(page: Any, service: Service) -> Any:
+    page.set_default_timeout(1000 * LONG)
     page.goto(service.address)
     page.wait_for_selector("#model:not(:empty)")
     return page

@@ -13,8 +13,7 @@ from digitwise.reading.reader import Reader
 from digitwise.reading.recognizer import Classification
 from digitwise.serving.problems import ProblemError
 from digitwise.serving.workers import Batcher, CropAnswer, GivenUpError, PicturePool
-
-LONG = 180.0  # seconds
+from tests.serving.conftest import LONG
 
 
 def test_who_finds_no_place_in_time_is_told_to_come_back() -> None:

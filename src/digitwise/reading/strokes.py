@@ -95,7 +95,7 @@ def _point(point: Any, number: int, side: int) -> _Point:
         or not all(_is_number(value) for value in point)
     ):
         raise DigitwiseError(f"strokes: stroke {number} has a point that is no [x, y, pressure]")
-    x, y = (min(max(float(value), -side), 2.0 * side) for value in point[:2])
+    x, y = (min(max(float(value), -1.0 * side), 2.0 * side) for value in point[:2])
     pressure = min(max(float(point[2]), 0.0), 1.0) if len(point) == 3 else 0.5
     return x, y, max(pressure, _LEAST_PRESSURE)
 

@@ -63,6 +63,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
         description=description.ABOUT,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         lifespan=service.lifespan,
     )
     app.add_exception_handler(ProblemError, _tell_problem)

@@ -10,6 +10,7 @@ import uvicorn
 
 from digitwise.errors import DigitwiseError
 from digitwise.serving.app import create_app
+from digitwise.serving.connection import Connection
 from digitwise.serving.gate import JsonLines
 from digitwise.serving.origins import is_loopback
 from digitwise.serving.settings import ServiceSettings
@@ -39,11 +40,14 @@ def serve(
     Raises:
         DigitwiseError: the bundle is none that reads, or the address cannot be listened on.
     """
-    app = create_app(replace(settings, is_local=settings.token is None and is_loopback(host)))
+    is_local = settings.token is None and is_loopback(host.lower())
+    app = create_app(replace(settings, is_local=is_local))
     listening = _listen(host, port)
     _log_to_stderr(logging.INFO if log_requests else logging.WARNING)
     config = uvicorn.Config(
         app,
+        http=Connection,
+        ws="none",
         access_log=False,
         log_config=None,
         server_header=False,
