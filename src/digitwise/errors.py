@@ -53,7 +53,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> DigitwiseError:
         known: the names there are.
     """
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
+    near = difflib.get_close_matches(str(name), names, n=1)
     mend = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(names)}"
     return DigitwiseError(f"unknown {kind} '{name}': {mend}")
 
