@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -128,6 +129,14 @@ def bundle(small: Path, tmp_path_factory: pytest.TempPathFactory) -> "digitwise.
     """`fast` trained on 1,200 real digits."""
     run = tmp_path_factory.mktemp("runs") / "run"
     return digitwise.train("fast", path=small, minimum_steps=120, output=run)
+
+
+@pytest.fixture
+def no_type_checks() -> Iterator[None]:
+    """Lets a test pass arrays of a wrong type, as a user can: jaxtyping is there in tests only."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,9 @@ def test_a_damaged_record_is_refused(copy: Path, text: str) -> None:
         {"architecture": None},
         {"dataset": {}},
         {"settings": {"path": 5}},
+        {"rejection": []},
+        {"rejection": {"min_confidence": "0.5"}},
+        {"rejection": {"min_confidence": 2}},
         {"format_version": True},
         {"format_version": "1"},
     ],
@@ -95,3 +99,34 @@ def test_what_is_no_bundle_says_so(tmp_path: Path) -> None:
     (tmp_path / "settings.json").write_text("{}")
     with pytest.raises(dw.DigitwiseError, match="--resume"):
         dw.open_bundle(tmp_path)
+
+
+@pytest.mark.usefixtures("no_type_checks")
+@pytest.mark.parametrize(
+    ("convert", "mend"),
+    [
+        (lambda x: x * 255, r"from 0 to 255.*digitwise\.normalize"),
+        (lambda x: (x * 255).astype(np.uint8), r"uint8.*digitwise\.normalize"),
+        (lambda x: x > 0.5, "bool"),
+        (lambda x: x - 1, "from -1"),
+        (lambda x: np.where(x > 0.5, np.nan, x), "NaN"),
+        (lambda x: np.where(x > 0.5, np.inf, x), "infinite"),
+        (lambda x: x[..., 0], "add_channel"),
+        (lambda x: x.tolist(), "np.asarray"),
+    ],
+)
+def test_images_that_would_be_misread_are_refused_with_the_way_to_convert_them(
+    bundle: dw.Bundle, digits: tuple[np.ndarray, np.ndarray], convert: Callable, mend: str
+) -> None:
+    x, _ = dw.preprocess(digits[0][:3], digits[1][:3])
+    for ask in (bundle.predict, bundle.outputs):
+        with pytest.raises(dw.DigitwiseError, match=mend):
+            ask(convert(x))
+    assert bundle.predict(x[:0]).shape == (0, 10)
+
+
+@pytest.mark.usefixtures("no_type_checks")
+@pytest.mark.parametrize("call", [dw.open_bundle, dw.Reader, dw.evaluate, dw.report, dw.export])
+def test_what_is_no_bundle_is_refused_by_its_kind(call: Callable) -> None:
+    with pytest.raises(dw.DigitwiseError, match="a bundle is a folder or 'pretrained', not dict"):
+        call({})

@@ -30,6 +30,7 @@ def test_subtracting_the_training_mean_centers_the_training_images(digits: Digit
     assert centered.min() >= -1
 
 
+@pytest.mark.usefixtures("no_type_checks")
 @pytest.mark.parametrize(
     "call",
     [
@@ -39,6 +40,18 @@ def test_subtracting_the_training_mean_centers_the_training_images(digits: Digit
         lambda: dw.preprocess(np.zeros((2, 28, 28), np.uint8), np.arange(3)),
         lambda: dw.split(np.arange(4), 4),
         lambda: dw.normalize(np.full((1, 2, 2, 1), 0.5)),
+        lambda: dw.normalize([[1]]),
+        lambda: dw.normalize(np.ones((1, 2, 2, 1), bool)),
+        lambda: dw.normalize(np.ones((1, 2, 2, 1), complex)),
+        lambda: dw.normalize(np.ones((1, 2, 2, 1), np.uint8), np.ones((3, 3, 1), np.float32)),
+        lambda: dw.add_channel([[[1]]]),
+        lambda: dw.mean_image(np.zeros((0, 2, 2, 1), np.uint8)),
+        lambda: dw.mean_image(np.full((1, 2, 2, 1), np.nan)),
+        lambda: dw.one_hot(np.arange(3), 2.5),
+        lambda: dw.one_hot(np.arange(3), 0),
+        lambda: dw.preprocess(None, None),
+        lambda: dw.split(np.zeros((4, 28, 28), np.uint8), 1),
+        lambda: dw.split(np.arange(4), 1, seed=-1),
     ],
 )
 def test_bad_values_are_refused(call) -> None:

@@ -140,3 +140,50 @@ def test_a_bundle_that_lacks_its_layers_says_so(bundle: dw.Bundle, tmp_path: Pat
     (tmp_path / "older" / "outputs.onnx").unlink()
     with pytest.raises(DigitwiseError, match="older: lacks what explaining needs"):
         Explainer(dw.open_bundle(tmp_path / "older"))
+
+
+def test_an_explanation_is_saved_by_the_name_of_a_folder_with_neighbors_from_load_data(
+    digits: Digits, small: Path
+) -> None:
+    training = dw.load_data(path=small)[0]
+    explanation = dw.explain(_picture(digits, (7,)), neighbors=training)
+    assert explanation.to_dict()["digits"][0]["neighbors"][0]["text"] == "7"
+    files = explanation.save("why")
+    assert files[0] == Path("why/index.html")
+    assert all(file.is_file() for file in files)
+
+
+@pytest.mark.usefixtures("no_type_checks")
+@pytest.mark.parametrize(
+    ("neighbors", "mend"),
+    [
+        (np.zeros((2, 28, 28), np.uint8), "a tuple of images and labels"),
+        ((np.zeros((2, 28, 28)), np.arange(2)), "float64"),
+        ((np.zeros((2, 28, 28), np.uint8), np.arange(3)), "2 images and labels"),
+        ((np.zeros((2, 28, 28), np.uint8), np.array([0, 10])), "labels from 0 to 10"),
+        ((np.zeros((0, 28, 28), np.uint8), np.arange(0)), "no images"),
+    ],
+)
+def test_neighbors_that_are_no_labeled_images_are_refused(neighbors: object, mend: str) -> None:
+    with pytest.raises(DigitwiseError, match=mend):
+        dw.explain(np.full((40, 40), 255, np.uint8), neighbors=neighbors)
+
+
+def test_images_are_compared_in_a_network_without_a_dense_layer(
+    small: Path, digits: Digits, tmp_path: Path
+) -> None:
+    from digitwise.network.backend import keras
+
+    layers = keras.layers
+    network = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Conv2D(10, 9, strides=4),
+            layers.Activation("relu"),
+            layers.GlobalAveragePooling2D(),
+            layers.Activation("softmax"),
+        ]
+    )
+    trained = dw.train(network, path=small, minimum_steps=1, epochs=1, output=tmp_path / "run")
+    assert Explainer(trained).embed(digits[0][:3]).shape == (3, 10)
+    Explainer(trained).outputs(digits[0][0])

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -257,15 +258,121 @@ def test_a_large_0_is_no_sheet_of_paper(reader: dw.Reader, digits: Digits) -> No
 
 def test_what_is_no_digit_is_not_read_as_one(reader: dw.Reader, fashion_mnist: Path) -> None:
     clothes = dw.load_data(path=fashion_mnist)[1][0]
-    found = reader.classify(clothes)
-    threshold = reader.bundle.record["rejection"]["threshold"]
-    assert (found.non_digit <= threshold).mean() < 0.05
+    assert reader.classify(clothes).accepted.mean() < 0.025
+
+
+def _with_threshold(folder: Path, rejection: dict | None) -> dw.Reader:
+    """Opens the pretrained network with another rejection record."""
+    if not folder.exists():
+        shutil.copytree(dw.open_bundle("pretrained").path, folder)
+    record = json.loads((folder / "bundle.json").read_text())
+    (folder / "bundle.json").write_text(json.dumps({**record, "rejection": rejection}))
+    return dw.Reader(folder)
+
+
+def test_the_threshold_in_the_bundle_decides_what_is_read(digits: Digits, tmp_path: Path) -> None:
+    page, lines = pages.page_for("touching", 2, *digits, np.random.default_rng(1))
+    counts = {}
+    for least in (0.2, 0.5, 0.98):
+        strict = _with_threshold(tmp_path / "bundle", {"min_confidence": least})
+        reading = strict.read(page)
+        counts[least] = len(reading.digits)
+        assert all(digit.confidence >= least for digit in reading.digits)
+        found = strict.classify(digits[0])
+        assert (found.accepted == (found.confidence >= least)).all()
+    assert counts[0.2] >= counts[0.5] > counts[0.98]
+    assert len("".join(lines)) - counts[0.5] < 10
+
+
+@pytest.mark.parametrize(
+    "rejection",
+    [None, {"threshold": 0.1188, "digits_passing": 0.997, "non_digits_passing": 0.0328}],
+)
+def test_a_bundle_without_the_threshold_is_read_as_by_version_1(
+    digits: Digits, tmp_path: Path, rejection: dict | None
+) -> None:
+    found = _with_threshold(tmp_path / "bundle", rejection).classify(digits[0])
+    assert (found.accepted == (found.confidence >= 0.5)).all()
+
+
+def test_the_recorded_rejection_is_what_the_reader_does(reader: dw.Reader, mnist: Path) -> None:
+    from digitwise.data.formats import LabeledImages
+    from digitwise.network.training import _rejection
+
+    (x, y), _ = dw.load_data(path=mnist)
+    record = reader.bundle.record
+    _, held = dw.split(y, record["settings"]["validation"], record["settings"]["seed"])
+    validation = LabeledImages(x[held], y[held])
+    assert _rejection(reader.bundle, validation, record["settings"]["seed"]) == record["rejection"]
+    passing = reader.classify(x[held]).accepted.mean()
+    assert passing == record["rejection"]["digits_passing"]
+
+
+CROPS = {
+    "float in [0, 1]": (lambda x: x / 255, r"float64.*\(crops \* 255\)\.astype"),
+    "float in [0, 255]": (lambda x: x.astype(float), r"float64.*crops\.astype\(np\.uint8\)"),
+    "NaN": (lambda x: np.full(x.shape, np.nan), "NaN"),
+    "below 0": (lambda x: x.astype(int) - 255, r"scale values from \[-255, 0\]"),
+    "bool": (lambda x: x > 100, r"bool.*\* 255"),
+    "0 and 1": (lambda x: (x > 100).astype(np.uint8), r"crops \* 255"),
+    "dark ink": (lambda x: 255 - x, "255 - crops"),
+    "dark ink on gray": (lambda x: 200 - x // 2, "255 - crops"),
+    "one image": (lambda x: x[0], "np.newaxis"),
+    "a channel": (lambda x: x[..., np.newaxis], r"crops\[\.\.\., 0\]"),
+    "another size": (lambda x: x[:, :20], "Reader.read"),
+    "a list": (lambda x: x.tolist(), "np.asarray"),
+}
+
+
+@pytest.mark.usefixtures("no_type_checks")
+@pytest.mark.parametrize("kind", CROPS)
+def test_crops_that_would_be_misread_are_refused_with_the_way_to_convert_them(
+    reader: dw.Reader, digits: Digits, kind: str
+) -> None:
+    convert, mend = CROPS[kind]
+    with pytest.raises(dw.DigitwiseError, match=mend) as refused:
+        reader.classify(convert(digits[0][:50]))
+    assert "\n" not in str(refused.value)
+
+
+def test_no_crops_and_blank_crops_are_classified(reader: dw.Reader) -> None:
+    assert len(reader.classify(np.zeros((0, 28, 28), np.uint8)).classes) == 0
+    for value in (0, 255):
+        blank = reader.classify(np.full((2, 28, 28), value, np.uint8))
+        assert not blank.accepted.any()
 
 
 def test_classify_gives_probabilities(reader: dw.Reader, digits: Digits) -> None:
     found = reader.classify(digits[0])
     assert (found.classes == digits[1]).mean() > 0.99
     assert np.allclose(found.probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "image_format"),
+    [("a.JPG", "JPEG"), ("a.jpeg", "JPEG"), ("a.Png", "PNG"), ("deep/a.TIFF", "TIFF")],
+)
+def test_a_drawing_is_saved_in_the_format_of_its_suffix(
+    reader: dw.Reader, name: str, image_format: str
+) -> None:
+    for path in (name, Path(name)):
+        reader.read(np.full((40, 40), 255, np.uint8)).save(path)
+        with Image.open(path) as saved:
+            assert saved.format == image_format
+
+
+@pytest.mark.parametrize("name", ["a.mpeg", "a", "a.txt"])
+def test_a_drawing_of_an_unknown_format_is_refused(reader: dw.Reader, name: str) -> None:
+    with pytest.raises(dw.DigitwiseError, match=rf"{name}: unknown image format: use one of .png"):
+        reader.read(np.full((40, 40), 255, np.uint8)).save(name)
+    assert not Path(name).exists()
+
+
+@pytest.mark.usefixtures("no_type_checks")
+@pytest.mark.parametrize("source", [None, 5, [[0, 1]]])
+def test_what_is_no_picture_at_all_is_refused(reader: dw.Reader, source: object) -> None:
+    with pytest.raises(dw.DigitwiseError, match="a picture is a path, bytes"):
+        reader.read(source)
 
 
 # The command

@@ -157,6 +157,11 @@ def _read(source: str | Path | bytes | BinaryIO) -> tuple[str, bytes]:
             raise DigitwiseError(f"{name}: is a folder: name a picture in it") from error
         except (OSError, ValueError) as error:
             raise DigitwiseError(f"{name}: cannot be read ({error})") from error
+    elif not hasattr(source, "read"):
+        raise DigitwiseError(
+            f"a picture is a path, bytes, an open file, a Pillow image or a NumPy array, not "
+            f"{type(source).__name__}"
+        )
     else:
         name = str(getattr(source, "name", "the given file"))
         content = source.read(LARGEST_FILE + 1)

@@ -1,6 +1,5 @@
 """The tutorial's third step, a function each: channel axis, scale, one-hot labels, validation."""
 
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Integer, Shaped, UInt8
@@ -20,8 +19,7 @@ def add_channel(x: Shaped[np.ndarray, "n h w"]) -> Shaped[np.ndarray, "n h w 1"]
     Raises:
         DigitwiseError: the images have a channel axis already, or are no images.
     """
-    if not isinstance(x, np.ndarray):
-        raise wrong_type("x", x, "an array of images, as load_data() returns it")
+    _check_array(x)
     if x.ndim != 3:
         raise DigitwiseError(f"images have the shape (n, height, width), not {x.shape}")
     return x[..., np.newaxis]
@@ -35,7 +33,13 @@ def mean_image(x: UInt8[np.ndarray, "n h w c"]) -> Float32[np.ndarray, "h w c"]:
 
     Returns:
         Their mean, float32 in [0, 1].
+
+    Raises:
+        DigitwiseError: there are no images, or a value is NaN or outside [0, 255].
     """
+    _check_array(x)
+    if not len(x):
+        raise DigitwiseError("there are no images to average: give at least one")
     _check_pixels(x)
     return (x.mean(axis=0, dtype=np.float64) / 255).astype(np.float32)
 
@@ -53,23 +57,49 @@ def normalize(
             test images too.
 
     Raises:
-        DigitwiseError: a value is NaN or outside [0, 255].
+        DigitwiseError: a value is NaN or outside [0, 255], or the mean has another shape.
     """
+    _check_array(x)
     _check_pixels(x)
-    if x.dtype != np.uint8 and not (len(x) == 0 or (x.min() >= 0 and x.max() <= 255)):
-        raise DigitwiseError("pixels must be numbers in [0, 255]: found NaN or a value outside")
-    if x.dtype.kind == "f" and x.size and 0 < x.max() <= 1:
-        raise DigitwiseError("pixels lie in [0, 1] already: give them as loaded, in [0, 255]")
     scaled = np.multiply(x, np.float32(1 / 255), dtype=np.float32)
     if mean is not None:
+        if np.shape(mean) != x.shape[1:]:
+            raise DigitwiseError(
+                f"the mean has the shape {np.shape(mean)}, the images {x.shape[1:]}: use "
+                "mean_image(x) of the training images"
+            )
         scaled -= mean
     return scaled
 
 
-def _check_pixels(x: Any) -> None:
-    """Refuse what is not an array of numbers."""
-    if not isinstance(x, np.ndarray) or x.dtype.kind not in "uif" or x.ndim == 0:
-        raise wrong_type("x", x, "an array of pixels in [0, 255], as load_data() returns it")
+def _check_array(x: object) -> None:
+    """Check that images are an array.
+
+    Raises:
+        DigitwiseError: they are something else.
+    """
+    if not isinstance(x, np.ndarray) or not x.ndim:
+        raise wrong_type("x", x, "an array of images, as load_data() returns it")
+
+
+def _check_pixels(x: Shaped[np.ndarray, "..."]) -> None:
+    """Check that pixels are numbers in [0, 255], and were not scaled to [0, 1] before.
+
+    Raises:
+        DigitwiseError: they are not; the message says how to convert them.
+    """
+    if x.dtype == np.uint8:
+        return
+    if x.dtype == bool:
+        raise DigitwiseError("pixels are bool, not in [0, 255]: use x.astype(np.uint8) * 255")
+    if x.dtype.kind not in "iuf":
+        raise DigitwiseError(f"pixels must be numbers in [0, 255], not {x.dtype}")
+    if not x.size:
+        return
+    if not (x.min() >= 0 and x.max() <= 255):
+        raise DigitwiseError("pixels must be numbers in [0, 255]: found NaN or a value outside")
+    if x.dtype.kind == "f" and 0 < x.max() <= 1:
+        raise DigitwiseError("pixels lie in [0, 1] already: give them as loaded, in [0, 255]")
 
 
 def one_hot(y: Integer[np.ndarray, " n"], classes: int = 10) -> Float32[np.ndarray, "n classes"]:
@@ -80,9 +110,11 @@ def one_hot(y: Integer[np.ndarray, " n"], classes: int = 10) -> Float32[np.ndarr
         classes: how many classes there are.
 
     Raises:
-        DigitwiseError: a label lies outside [0, classes).
+        DigitwiseError: a label lies outside [0, classes), or `classes` is not a count.
     """
     y = np.asarray(y)
+    if isinstance(classes, bool) or not isinstance(classes, int | np.integer) or classes < 1:
+        raise DigitwiseError(f"classes is a whole number of at least 1, not {classes!r}")
     if y.ndim != 1 or y.dtype.kind not in "iu":
         raise DigitwiseError(f"labels are whole numbers of shape (n,), not {y.dtype} of {y.shape}")
     if len(y) and (y.min() < 0 or y.max() >= classes):
@@ -113,9 +145,8 @@ def preprocess(
         DigitwiseError: counts differ, a pixel is NaN, or a label is out of range.
     """
     x, y = np.asarray(x), np.asarray(y)
-    _check_pixels(x)
-    if y.ndim != 1:
-        raise DigitwiseError(f"labels are whole numbers of shape (n,), not {y.dtype} of {y.shape}")
+    if not x.ndim or not y.ndim:
+        raise DigitwiseError("images and labels must be arrays: give what load_data() returns")
     if len(x) != len(y):
         raise DigitwiseError(f"{len(x)} images but {len(y)} labels: they must be as many")
     return normalize(add_channel(x)), one_hot(y, classes)
@@ -135,10 +166,13 @@ def split(
         Indices into `y`, each part sorted: first what is kept, then what is held out.
 
     Raises:
-        DigitwiseError: `held_out` is negative, or leaves nothing to keep.
+        DigitwiseError: `held_out` is negative, or leaves nothing to keep; labels or seed are wrong.
     """
-    if not hasattr(y, "__len__"):
-        raise wrong_type("y", y, "an array of labels, as load_data() returns it")
+    y = np.asarray(y)
+    if y.ndim != 1:
+        raise DigitwiseError(f"labels have shape {y.shape}, not (n,): give the labels, not images")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise DigitwiseError(f"seed is a whole number of at least 0, not {seed!r}")
     if not isinstance(held_out, int | np.integer) or not 0 <= held_out < len(y):
         raise DigitwiseError(
             f"cannot hold out {held_out} of {len(y)} examples: give a whole number below {len(y)}"

@@ -11,7 +11,7 @@ from digitwise.bundle import Bundle
 from digitwise.errors import DigitwiseError
 
 MIN_CONFIDENCE = 0.5  # of bundles that have no reject class or were made by version 1
-_BRIGHT = 128
+_BRIGHT = 160  # of 255; noise without any background stays below
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,10 @@ def check_crops(crops: Any) -> None:
     if not isinstance(crops, np.ndarray):
         kind = type(crops).__name__
         raise DigitwiseError(f"crops must be a NumPy array, not {kind}: use np.asarray(crops)")
-    if crops.shape == (28, 28):
-        raise DigitwiseError("crops have shape (28, 28), not (n, 28, 28): use crops[np.newaxis]")
-    if crops.shape[1:] == (28, 28, 1):
-        raise DigitwiseError(f"crops have shape {crops.shape}, not (n, 28, 28): use crops[..., 0]")
     if crops.ndim != 3 or crops.shape[1:] != (28, 28):
-        raise DigitwiseError(
-            f"crops have shape {crops.shape}, not (n, 28, 28): use Reader.read for other pictures"
-        )
+        mends = {(28, 28): "use crops[np.newaxis]", (len(crops), 28, 28, 1): "use crops[..., 0]"}
+        mend = mends.get(crops.shape, "use Reader.read for other pictures")
+        raise DigitwiseError(f"crops have shape {crops.shape}, not (n, 28, 28): {mend}")
     if crops.dtype != np.uint8:
         raise DigitwiseError(f"crops are {crops.dtype}, not uint8 in [0, 255]: {_to_uint8(crops)}")
     if crops.max(initial=0) == 1:

@@ -13,6 +13,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from digitwise.data.images import Source
+from digitwise.reading.recognizer import is_dark_on_light
 from digitwise.reading.strokes import check_count, draw_strokes
 from digitwise.serving.problems import ProblemError
 
@@ -122,7 +123,10 @@ def _crop(pixels: Any) -> Crop:
         raise ProblemError(422, _PIXELS)
     if array.min() < 0 or array.max() > 255:
         raise ProblemError(422, _PIXELS)
-    return array.astype(np.uint8)
+    crop = array.astype(np.uint8)
+    if is_dark_on_light(crop[np.newaxis]):
+        raise ProblemError(422, f"{_PIXELS}: these have dark ink, send 255 minus each value")
+    return crop
 
 
 async def _form_file(request: Request) -> bytes:
