@@ -22,6 +22,7 @@ from digitwise.data.formats import (
     read_npz,
     read_path,
 )
+from digitwise.data.mapped import choose
 from digitwise.data.preprocessing import split
 from digitwise.errors import DigitwiseError, SampleDataWarning, machine_error, missing_extra
 from digitwise.messages import say
@@ -99,8 +100,9 @@ def load_data(
             says so.
 
     Returns:
-        `(x_train, y_train), (x_test, y_test)`, all uint8. For MNIST the images are
-        (60000, 28, 28) and (10000, 28, 28) in 0–255, ink bright, and the labels 0–9.
+        `(x_train, y_train), (x_test, y_test)`, all uint8 and writable. For MNIST the images are
+        (60000, 28, 28) and (10000, 28, 28) in 0–255, ink bright, and the labels 0–9. Images of a
+        training and a test set in `.npy` files are a read-only memory map.
 
     Raises:
         DigitwiseError: the name is unknown, the data is damaged, or there is none to be had.
@@ -112,7 +114,11 @@ def load_data(
     whole = with_test_set(loaded, seed=0)
     assert whole.train is not None
     assert whole.test is not None
-    return (whole.train.x, whole.train.y), (whole.test.x, whole.test.y)
+    x_train, x_test = (
+        part.x if isinstance(part.x, np.ndarray) else np.asarray(part.x)
+        for part in (whole.train, whole.test)
+    )
+    return (x_train, whole.train.y), (x_test, whole.test.y)
 
 
 def load_dataset(
@@ -171,8 +177,8 @@ def with_test_set(dataset: Dataset, seed: int) -> Dataset:
     )
     return replace(
         dataset,
-        train=LabeledImages(x[kept], y[kept]),
-        test=LabeledImages(x[held], y[held]),
+        train=LabeledImages(choose(x, kept), y[kept]),
+        test=LabeledImages(choose(x, held), y[held]),
         split_seed=seed,
         whole_digests=dataset.digests,
     )
