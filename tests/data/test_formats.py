@@ -263,6 +263,132 @@ def test_what_a_folder_of_images_leaves_out_is_reported(
     assert "a PDF in a class folder" in _refusal(folder)
 
 
+# Other layouts of the same digits
+
+
+def _rows(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Put digits in rows, label last."""
+    return np.column_stack([x.reshape(len(x), -1), y])
+
+
+def test_a_csv_with_the_label_last_is_read_by_its_header(
+    tmp_path: Path, digits: Digits, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x, y = digits[0][:12], digits[1][:12]
+    header = ",".join([f"pixel{number}" for number in range(1, 785)] + ["class"])
+    path = tmp_path / "mnist_784.csv"
+    np.savetxt(path, _rows(x, y), "%d", ",", header=header, comments="")
+    read = read_path(path).train
+    assert (read.x == x).all()
+    assert (read.y == y).all()
+    assert "labels taken from the last column" in capsys.readouterr().err
+
+
+def test_ucis_digits_with_16_gray_levels_and_the_label_last_are_read(
+    tmp_path: Path, digits: Digits, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x, y = digits[0][:300], digits[1][:300]
+    small = np.stack([np.asarray(Image.fromarray(image).resize((8, 8))) for image in x])
+    for name in ("tra", "tes"):
+        np.savetxt(tmp_path / f"optdigits.{name}", _rows(np.rint(small / 16), y), "%d", ",")
+    read = read_path(tmp_path)
+    assert (read.train.y == y).all()
+    assert (read.test.y == y).all()
+    said = capsys.readouterr().err
+    assert "optdigits.tra: labels taken from the last column" in said
+    assert "pixels are 0–16: scaled to 0–255" in said
+    predicted = digitwise.open_bundle("pretrained").predict(digitwise.preprocess(*read.train)[0])
+    assert (predicted.argmax(axis=1) == y).mean() > 0.7
+
+
+def test_a_csv_with_the_label_first_gets_no_notice(
+    tmp_path: Path, digits: Digits, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, header in (("a.csv", ""), ("b.csv", ",".join(map(str, range(785))) + "\n")):
+        (tmp_path / name).write_text(header + _csv(digits[0][:60], digits[1][:60]))
+        assert (read_path(tmp_path / name).train.y == digits[1][:60]).all()
+    assert capsys.readouterr().err == ""
+
+
+def test_arff_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "mnist_784.arff"
+    path.write_text("@RELATION mnist_784")
+    assert "ARFF is not read: save it as CSV" in _refusal(path)
+    assert "ARFF is not read" in _refusal(tmp_path)
+
+
+STORED = {
+    "transposed": lambda x: x.transpose(0, 2, 1),
+    "with dark ink on a light ground": lambda x: 255 - x,
+    "transposed with dark ink on a light ground": lambda x: 255 - x.transpose(0, 2, 1),
+    "rotated 90° clockwise": lambda x: np.rot90(x, -1, (1, 2)),
+    "upside down": lambda x: np.rot90(x, 2, (1, 2)),
+    "mirrored left to right": lambda x: x[:, :, ::-1],
+}
+
+
+@pytest.mark.parametrize("stored", STORED)
+def test_digits_stored_in_another_layout_are_converted(
+    tmp_path: Path, digits: Digits, capsys: pytest.CaptureFixture[str], stored: str
+) -> None:
+    x, y = digits[0][:400], digits[1][:400]
+    np.savez(tmp_path / "a.npz", x_train=STORED[stored](x), y_train=y)
+    assert (read_path(tmp_path / "a.npz").train.x == x).all()
+    assert f"the images are stored {stored}: converted" in capsys.readouterr().err
+
+
+def test_emnists_files_are_found_and_turned_upright(tmp_path: Path, digits: Digits) -> None:
+    x, y = digits[0][:400], digits[1][:400]
+    folder = write_idx_folder(tmp_path / "emnist", x.transpose(0, 2, 1), y, 100, ".gz")
+    for file in list(folder.iterdir()):
+        file.rename(folder / f"emnist-digits-{file.name.replace('t10k', 'test')}")
+    read = read_path(folder)
+    assert (read.train.x == x[:300]).all()
+    assert (read.test.x == x[300:]).all()
+    write_idx(folder / "emnist-letters-train-images-idx3-ubyte.gz", x)
+    assert "holds 2 data sets (emnist-digits, emnist-letters)" in _refusal(folder)
+
+
+def test_what_is_not_clearly_digits_stays_as_stored(
+    tmp_path: Path, fashion_mnist: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (x, y), _ = digitwise.load_data(path=fashion_mnist)
+    np.savez(tmp_path / "a.npz", x_train=x[:2000], y_train=y[:2000])
+    assert (read_path(tmp_path / "a.npz").train.x == x[:2000]).all()
+    assert capsys.readouterr().err == ""
+
+
+def test_blank_images_are_counted(
+    tmp_path: Path, digits: Digits, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x, y = digits[0][:50].copy(), digits[1][:50]
+    x[[3, 9]] = 0
+    np.savez(tmp_path / "a.npz", x_train=x, y_train=y)
+    _write_images(tmp_path / "mine", x, y)
+    for name in ("a.npz", "mine"):
+        read_path(tmp_path / name)
+        assert "2 of 50 images are blank" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["idx", "npz", "csv", "folder"])
+def test_loaded_arrays_can_be_changed_in_place(tmp_path: Path, digits: Digits, kind: str) -> None:
+    x, y = digits[0][:60], digits[1][:60]
+    path = tmp_path / "mine"
+    if kind == "idx":
+        write_idx_folder(path, x, y, 20)
+    elif kind == "npz":
+        path = tmp_path / "mine.npz"
+        np.savez(path, x_train=x[:40], y_train=y[:40], x_test=x[40:], y_test=y[40:])
+    elif kind == "csv":
+        path = tmp_path / "mine.csv"
+        path.write_text(_csv(x, y))
+    else:
+        _write_images(path, x, y)
+    for part in digitwise.load_data(path=path):
+        for array in part:
+            array[0] = 0
+
+
 # Bad IDX
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 import digitwise as dw
 from digitwise.cli import main
+from digitwise.reading import glyphs, segmentation
 from tests.conftest import given_data
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -373,6 +374,40 @@ def test_a_drawing_of_an_unknown_format_is_refused(reader: dw.Reader, name: str)
 def test_what_is_no_picture_at_all_is_refused(reader: dw.Reader, source: object) -> None:
     with pytest.raises(dw.DigitwiseError, match="a picture is a path, bytes"):
         reader.read(source)
+
+
+def _full_page(digits: Digits, count: int, side: int) -> np.ndarray:
+    """Write digits in rows of 40, small."""
+    page = np.full((count // 40 * side + 40, 40 * side + 40), 236, np.uint8)
+    for number in range(count):
+        image = cv2.resize(digits[0][number], (side - 6,) * 2, interpolation=cv2.INTER_CUBIC)
+        y, x = number // 40 * side + 20, number % 40 * side + 20
+        page[y : y + side - 6, x : x + side - 6] -= (image * 0.8).astype(np.uint8)
+    return page
+
+
+def test_no_digit_of_a_full_page_is_dropped(reader: dw.Reader, digits: Digits) -> None:
+    reading = reader.read(_full_page(digits, 1200, 40))
+    assert reading.notice is None
+    assert len(reading.digits) + len(reading.others) == pytest.approx(1200, abs=6)
+    truth = "".join(map(str, digits[1][:1200]))
+    assert sum(pages.compare(truth, _digits_of(reading.text))) <= 20
+
+
+def test_what_is_too_much_to_read_is_reported(
+    reader: dw.Reader, digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = _full_page(digits, 80, 40)
+    monkeypatch.setattr(segmentation, "_MOST_PIECES", 60)
+    notice = reader.read(page).notice
+    assert notice is not None
+    assert "of the smallest pieces of ink were not read" in notice
+    monkeypatch.undo()
+    monkeypatch.setattr(glyphs, "_MOST_SPANS", 0)
+    touching, _ = pages.page_for("touching", 1, *digits, np.random.default_rng(1))
+    notice = reader.read(touching).notice
+    assert notice is not None
+    assert "shapes were not checked for touching digits" in notice
 
 
 # The command

@@ -364,6 +364,8 @@ class _Attempt:
 class _Fetched(io.BytesIO):
     """A picture's bytes under the name by which errors tell of it."""
 
+    mode = "rb"
+
     def __init__(self, content: bytes, name: str) -> None:
         super().__init__(content)
         self.name = name

@@ -20,23 +20,30 @@ import numpy as np
 from jaxtyping import Integer, Shaped, UInt8
 
 from digitwise.data.images import PICTURE_SUFFIXES, open_picture
+from digitwise.data.layout import find_layout
+from digitwise.data.mapped import Images, chunks, convert_images
 from digitwise.data.normalization import SIDE, fit_to_mnist, ink_bright, lift_ink
 from digitwise.errors import DigitwiseError, machine_error
 from digitwise.messages import say, warnings_ignored
 
 _UNSIGNED_BYTE = 0x08
 _PIECE = 32 * 2**20  # bytes read at a time
+_LABEL_NAMES = frozenset({"class", "digit", "label", "labels", "target", "y"})  # of a CSV's column
+_MOST_LABEL = 99  # in a CSV without a header, to be taken for labels at the end of its rows
+_REPEATS_MORE = 0.2  # share of its rows by which a corner pixel repeats itself more than labels do
+_FAR_BELOW = 127  # of 255: pixels that all have at most this value have another range
+_ARFF = "ARFF is not read: save it as CSV, such as pandas' to_csv(index=False) does"
 
 
 class LabeledImages(NamedTuple):
     """Images and their labels.
 
     Attributes:
-        x: uint8 in [0, 255], ink bright.
+        x: uint8 in [0, 255], ink bright; an array, or `MappedImages` where they stay on disk.
         y: uint8 labels, indices into the classes.
     """
 
-    x: UInt8[np.ndarray, "n h w"]
+    x: UInt8[Images, "n h w"]
     y: UInt8[np.ndarray, " n"]
 
 
@@ -58,13 +65,17 @@ class Contents:
 def read_path(path: str | Path) -> Contents:
     """Reads a data set in any of the formats, told apart by what is there.
 
+    Digits that are clearly stored transposed, turned or with dark ink are converted, and so are
+    pixels whose largest value is far below 255; a notice says so, and how many images are blank.
+
     Args:
         path: a folder of IDX files (gzipped or not), an `.npz`, a folder of `.npy` files, a CSV
-            with the label first (gzipped or not), a folder with `*_train.csv` and `*_test.csv`,
-            or a folder of images per class, with or without `train/` and `test/` above them.
+            (gzipped or not), a folder with `*_train.csv` and `*_test.csv`, or a folder of images
+            per class, with or without `train/` and `test/` above them.
 
     Returns:
-        Images brought to 28×28: what has another size goes through `fit_to_mnist`.
+        Images brought to 28×28: what has another size goes through `fit_to_mnist`. The arrays are
+        writable, except images in `.npy` files, which stay on disk.
 
     Raises:
         DigitwiseError: the path is not there or holds nothing readable, or a file in it is
@@ -73,17 +84,17 @@ def read_path(path: str | Path) -> Contents:
     path = Path(path)
     try:
         contents = _read_any(path)
+        if contents.train is None and contents.test is None:
+            raise DigitwiseError(f"{path}: holds no images")
+        train, test = (
+            part and _as_mnist(f"{path}{name}", part, contents.classes)
+            for part, name in ((contents.train, ""), (contents.test, ", test set"))
+        )
     except PermissionError as error:
         raise machine_error(f"read {error.filename or path}", error) from error
     except OSError as error:
         raise DigitwiseError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if contents.train is None and contents.test is None:
-        raise DigitwiseError(f"{path}: holds no images")
-    return Contents(
-        contents.train and _fit_all(contents.train),
-        contents.test and _fit_all(contents.test),
-        contents.classes,
-    )
+    return Contents(train, test, contents.classes)
 
 
 def _read_any(path: Path) -> Contents:
@@ -98,6 +109,8 @@ def _read_any(path: Path) -> Contents:
         return read_npz(path)
     if _is_csv(path):
         return Contents(read_csv(path), None)
+    if path.suffix == ".arff":
+        raise DigitwiseError(f"{path}: {_ARFF}")
     if "idx" in path.name:
         raise DigitwiseError(f"{path}: give the folder that holds the IDX files, {path.parent}")
     raise DigitwiseError(
@@ -121,6 +134,8 @@ def _read_folder(folder: Path) -> Contents:
         return read_npz(archives[0])
     if len(archives) > 1:
         raise DigitwiseError(f"{folder}: holds {len(archives)} .npz files: name one of them")
+    if any(file.suffix == ".arff" for file in files):
+        raise DigitwiseError(f"{folder}: {_ARFF}")
     return read_image_folder(folder)
 
 
@@ -128,31 +143,43 @@ def _read_folder(folder: Path) -> Contents:
 
 
 def read_idx_folder(folder: Path) -> Contents:
-    """Reads the two or four IDX files of a folder, as MNIST is published.
+    """Read the two or four IDX files of a folder, as MNIST and EMNIST are published.
 
     Args:
         folder: holds `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the `t10k-` pair,
-            or one of the pairs; each gzipped (`.gz`) or not; `images.idx3` is read as well.
+            or one of the pairs; each gzipped (`.gz`) or not; `images.idx3` is read as well, and so
+            are EMNIST's names, such as `emnist-digits-train-images-idx3-ubyte`.
 
     Raises:
-        DigitwiseError: a file is damaged, its partner is missing, or their counts differ.
+        DigitwiseError: a file is damaged, its partner is missing, their counts differ, or the
+            folder holds several data sets.
     """
+    sets: dict[str, dict[tuple[str, str], Path]] = {}
     # A plain file is preferred to its gzipped twin: it is listed last and takes the place.
-    found = {}
     for file in sorted(folder.iterdir(), key=lambda file: (not file.name.endswith(".gz"), file)):
         role = _idx_role(file)
         if role and file.is_file():
-            found[role] = file
+            sets.setdefault(role[0], {})[role[1:]] = file
+    if len(sets) > 1:
+        names = ", ".join(sorted(name.rstrip("-") or "(no name)" for name in sets))
+        raise DigitwiseError(
+            f"{folder}: holds {len(sets)} data sets ({names}): move one into a folder of its own"
+        )
+    (found,) = sets.values()
     return Contents(
         _read_idx_pair(folder, found, "train"),
         _read_idx_pair(folder, found, "t10k"),
     )
 
 
-def _idx_role(file: Path) -> tuple[str, str] | None:
-    """Tells from a file's name which of the four IDX files it is, such as (t10k, labels)."""
-    named = re.fullmatch(r"(train|t10k)-(images|labels)[-.]idx[13]-ubyte(\.gz)?", file.name)
-    return (named[1], named[2]) if named else None
+def _idx_role(file: Path) -> tuple[str, str, str] | None:
+    """Return an IDX file's data set, part and contents by its name, such as ("", t10k, labels)."""
+    named = re.fullmatch(
+        r"(.*-)?(train|t10k|test)-(images|labels)[-.]idx[13]-ubyte(\.gz)?", file.name
+    )
+    if not named:
+        return None
+    return named[1] or "", "train" if named[2] == "train" else "t10k", named[3]
 
 
 def _read_idx_pair(
@@ -219,23 +246,23 @@ def _parse_idx(path: Path, file: io.BufferedIOBase, dimensions: int) -> UInt8[np
     return np.frombuffer(values, np.uint8).reshape(shape)
 
 
-def _read_up_to(file: io.BufferedIOBase, count: int) -> bytes:
-    """Reads what a header announces, in pieces, so that a lie in it costs no memory."""
-    pieces = []
-    while count > 0 and (piece := file.read(min(count, _PIECE))):
-        pieces.append(piece)
-        count -= len(piece)
-    return b"".join(pieces)
+def _read_up_to(file: io.BufferedIOBase, count: int) -> bytearray:
+    """Read what a header announces, in pieces, so that a lie in it costs no memory."""
+    values = bytearray()  # an array over it is writable, unlike one over bytes
+    while len(values) < count and (piece := file.read(min(count - len(values), _PIECE))):
+        values += piece
+    return values
 
 
-def idx_bytes(array: UInt8[np.ndarray, "..."]) -> Iterator[bytes | memoryview]:
-    """Yields an array as an IDX file holds it, header first; digests are taken over this.
+def idx_bytes(array: UInt8[Images, "..."]) -> Iterator[bytes | memoryview]:
+    """Yield an array as an IDX file holds it, header first; digests are taken over this.
 
     Args:
-        array: uint8, of any shape.
+        array: uint8, of any shape; images on disk are read a few thousand at a time.
     """
     yield struct.pack(f">4B{array.ndim}I", 0, 0, _UNSIGNED_BYTE, array.ndim, *array.shape)
-    yield np.ascontiguousarray(array).data.cast("B")
+    for chunk in chunks(array):
+        yield np.ascontiguousarray(chunk).data.cast("B")
 
 
 # NPZ
@@ -335,14 +362,16 @@ def _pair(
 
 
 def _is_csv(path: Path) -> bool:
-    """Tells from its name whether a file is a CSV, gzipped or not."""
-    return path.name.endswith((".csv", ".csv.gz"))
+    """Check by its name whether a file is a CSV, gzipped or not; UCI's are named .tra and .tes."""
+    return path.name.removesuffix(".gz").endswith((".csv", ".tra", ".tes"))
 
 
 def _read_csv_folder(folder: Path, tables: list[Path]) -> Contents:
     """Reads `*_train.csv` and `*_test.csv`, or the only CSV of a folder."""
-    train = [file for file in tables if re.search(r"(^|[_-])train\.csv(\.gz)?$", file.name)]
-    test = [file for file in tables if re.search(r"(^|[_-])test\.csv(\.gz)?$", file.name)]
+    train, test = (
+        [file for file in tables if re.search(rf"((^|[_-]){name}\.csv|{uci})(\.gz)?$", file.name)]
+        for name, uci in (("train", r"\.tra"), ("test", r"\.tes"))
+    )
     if len(tables) == 1 and not train and not test:
         train = tables
     if len(train) > 1 or len(test) > 1 or not (train or test):
@@ -357,7 +386,10 @@ def _read_csv_folder(folder: Path, tables: list[Path]) -> Contents:
 
 
 def read_csv(path: Path) -> LabeledImages:
-    """Reads a CSV with an image a row: the label, then the pixels of a square image.
+    """Read a CSV with an image per row: a label and the pixels of a square image.
+
+    The label's column is the one that the header names label, class, digit, target or y. Without
+    such a name it is the first, or the last where the first is a corner pixel by its values.
 
     Args:
         path: the file, gzipped where its name ends in `.gz`; a header row is skipped.
@@ -367,10 +399,10 @@ def read_csv(path: Path) -> LabeledImages:
             of range; the message names the line.
     """
     try:
-        header = _csv_header_lines(path)
+        header = _csv_header(path)
         with _open_csv(path) as file, warnings_ignored():  # an empty file is answered below
             table = np.loadtxt(
-                file, np.int16, delimiter=",", skiprows=header, ndmin=2, quotechar='"'
+                file, np.int16, delimiter=",", skiprows=int(bool(header)), ndmin=2, quotechar='"'
             )
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DigitwiseError(f"{path}: the gzip data is cut short or damaged") from error
@@ -386,17 +418,42 @@ def read_csv(path: Path) -> LabeledImages:
             f"{path}: {table.shape[1]} columns a row: expected a label and the pixels of a "
             "square image, such as 1 + 784"
         )
+    column = _label_column(header, table)
     if table.min() < 0 or table.max() > 255:
-        raise _csv_fault(path)
-    x = table[:, 1:].astype(np.uint8).reshape(-1, side, side)
-    return _labeled(path, x, table[:, 0])
+        raise _csv_fault(path, column)
+    if column:
+        where = "the last column" if column == side * side else f"column {column + 1}"
+        say(f"notice: {path}: labels taken from {where}")
+    x = np.delete(table, column, axis=1).astype(np.uint8).reshape(-1, side, side)
+    return _labeled(path, x, table[:, column])
 
 
-def _csv_header_lines(path: Path) -> int:
-    """Counts the header rows, one or none: a header is a first row that begins with a word."""
+def _csv_header(path: Path) -> list[str]:
+    """Return the names in a header row, none where the first row is an image.
+
+    A header begins with a word, or numbers its columns as pandas does.
+    """
     with _open_csv(path) as file:
-        first = file.readline().split(",")[0].strip().strip('"')
-    return 0 if re.fullmatch(r"[-+]?[\d.]+|", first) or len(first) == 1 else 1
+        cells = [cell.strip().strip("\"'").lower() for cell in file.readline().split(",")]
+    first = cells[0]
+    if [*map(str, range(len(cells)))] == cells and len(cells) > 2:
+        return cells
+    return [] if re.fullmatch(r"[-+]?[\d.]+|", first) or len(first) == 1 else cells
+
+
+def _label_column(header: list[str], table: Integer[np.ndarray, "n columns"]) -> int:
+    """Find the column that holds the labels, by its name or else by its values.
+
+    Labels are small and varied, whereas a corner pixel has the ground's value in nearly every row.
+    """
+    named = [number for number, name in enumerate(header) if name in _LABEL_NAMES]
+    if len(named) == 1 and len(header) == table.shape[1]:
+        return named[0]
+    first, last = (
+        np.unique(table[:, column], return_counts=True)[1].max() / len(table) for column in (0, -1)
+    )
+    may_be_labels = table[:, -1].min() >= 0 and table[:, -1].max() <= _MOST_LABEL
+    return table.shape[1] - 1 if may_be_labels and first > last + _REPEATS_MORE else 0
 
 
 def _open_csv(path: Path) -> io.TextIOBase:
@@ -406,8 +463,8 @@ def _open_csv(path: Path) -> io.TextIOBase:
     return path.open(encoding="utf-8-sig", newline="")
 
 
-def _csv_fault(path: Path) -> DigitwiseError:
-    """Finds the first row that could not be read and says what is wrong with it."""
+def _csv_fault(path: Path, label_column: int = 0) -> DigitwiseError:
+    """Find the first row that could not be read, and say what is wrong with it."""
     with _open_csv(path) as file:
         first = file.readline()
         for separator, name in ((";", "semicolons"), ("\t", "tabs")):
@@ -415,7 +472,7 @@ def _csv_fault(path: Path) -> DigitwiseError:
                 return DigitwiseError(f"{path}: the columns are parted by {name}: use commas")
         file.seek(0)
         rows = csv.reader(file)
-        skipped = _csv_header_lines(path)
+        skipped = int(bool(_csv_header(path)))
         columns = 0
         for number, row in enumerate(itertools.islice(rows, skipped, None), skipped + 1):
             columns = columns or len(row)
@@ -424,7 +481,7 @@ def _csv_fault(path: Path) -> DigitwiseError:
                     f"{path}, line {number}: {len(row)} columns, the rows before have {columns}"
                 )
             for column, value in enumerate(row, 1):
-                what = "label" if column == 1 else "pixel"
+                what = "label" if column == label_column + 1 else "pixel"
                 shown = value.strip()[:20]
                 if not re.fullmatch(r"\s*[-+]?[0-9]+\s*", value):
                     return DigitwiseError(
@@ -583,8 +640,35 @@ def _labeled(
     return LabeledImages(x, y.astype(np.uint8))
 
 
-def _fit_all(images: LabeledImages) -> LabeledImages:
-    """Brings every image to 28×28."""
-    if images.x.shape[1:] == (SIDE, SIDE):
-        return images
-    return LabeledImages(np.stack([fit_to_mnist(image) for image in images.x]), images.y)
+def _as_mnist(name: str, images: LabeledImages, classes: tuple[str, ...] | None) -> LabeledImages:
+    """Bring images to MNIST's form: upright bright ink, 0–255, 28×28; report what was done."""
+    x = images.x
+    top = max(int(chunk.max()) for chunk in chunks(x))
+    if 0 < top <= _FAR_BELOW:
+        say(f"notice: {name}: pixels are 0–{top}: scaled to 0–255")
+        brightened = np.rint(np.arange(top + 1) * (255 / top)).astype(np.uint8)
+        x = convert_images(x, lambda values: brightened[values])
+    layout = find_layout(x, images.y, classes)
+    if layout is not None:
+        say(
+            f"notice: {name}: the images are stored {layout.description}: converted (the "
+            f"pretrained network reads {layout.accuracy:.0%} of a sample as labeled, "
+            f"{layout.stored_accuracy:.0%} as stored)"
+        )
+        x = convert_images(x if x.shape[1] == x.shape[2] else np.asarray(x), layout.undo)
+    if x.shape[1:] != (SIDE, SIDE):
+        fitted = np.empty((len(x), SIDE, SIDE), np.uint8)
+        for number, image in enumerate(x):
+            fitted[number] = fit_to_mnist(image)
+        x = fitted
+    blank = sum(
+        int((_flat(chunk).max(axis=1) == _flat(chunk).min(axis=1)).sum()) for chunk in chunks(x)
+    )
+    if blank:
+        say(f"notice: {name}: {blank:,} of {len(x):,} images are blank: they have no ink")
+    return LabeledImages(x, images.y)
+
+
+def _flat(x: UInt8[np.ndarray, "n h w"]) -> UInt8[np.ndarray, "n pixels"]:
+    """Return each image as one row."""
+    return x.reshape(len(x), -1)

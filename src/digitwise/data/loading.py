@@ -28,6 +28,7 @@ from digitwise.data.formats import (
     read_npz,
     read_path,
 )
+from digitwise.data.mapped import choose
 from digitwise.data.preprocessing import split
 from digitwise.data.seen import NOTHING_SEEN, SeenImages, digest_images, hold_out, selected
 from digitwise.errors import (
@@ -111,8 +112,9 @@ def load_data(
             says so.
 
     Returns:
-        `(x_train, y_train), (x_test, y_test)`, all uint8. For MNIST the images are
-        (60000, 28, 28) and (10000, 28, 28) in 0–255, ink bright, and the labels 0–9.
+        `(x_train, y_train), (x_test, y_test)`, all uint8 and writable. For MNIST the images are
+        (60000, 28, 28) and (10000, 28, 28) in 0–255, ink bright, and the labels 0–9. Images of a
+        training and a test set in `.npy` files are a read-only memory map.
 
     Raises:
         DigitwiseError: the name is unknown, the data is damaged, or there is none to be had.
@@ -125,7 +127,11 @@ def load_data(
     assert whole.train is not None
     if whole.test is None:
         raise DigitwiseError(f"{whole.source}: no test images are left: give some that differ")
-    return (whole.train.x, whole.train.y), (whole.test.x, whole.test.y)
+    x_train, x_test = (
+        part.x if isinstance(part.x, np.ndarray) else np.asarray(part.x)
+        for part in (whole.train, whole.test)
+    )
+    return (x_train, whole.train.y), (x_test, whole.test.y)
 
 
 def load_dataset(
@@ -224,8 +230,8 @@ def _with_split(dataset: Dataset, images: LabeledImages, seed: int, seen: SeenIm
     )
     return replace(
         dataset,
-        train=LabeledImages(x[kept], y[kept]),
-        test=LabeledImages(x[held], y[held]) if len(held) else None,
+        train=LabeledImages(choose(x, kept), y[kept]),
+        test=LabeledImages(choose(x, held), y[held]) if len(held) else None,
         split_seed=seed,
         whole_digests=dataset.digests,
         is_published=False,

@@ -1,6 +1,5 @@
 """The tutorial's third step, a function each: channel axis, scale, one-hot labels, validation."""
 
-
 import numpy as np
 from jaxtyping import Float32, Integer, Shaped, UInt8
 

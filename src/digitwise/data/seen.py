@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Integer, UInt8, UInt64
 
 from digitwise.data.formats import LabeledImages
+from digitwise.data.mapped import choose
 from digitwise.data.preprocessing import split
 from digitwise.errors import DigitwiseError, machine_error
 
@@ -133,4 +134,4 @@ def selected(images: LabeledImages, which: Integer[np.ndarray, " k"]) -> Labeled
     """Return the images at some indices, the set itself where these are all."""
     if len(which) == len(images.y):
         return images
-    return LabeledImages(images.x[which], images.y[which])
+    return LabeledImages(choose(images.x, which), images.y[which])

@@ -13,6 +13,7 @@ from jaxtyping import Float, Float32, Int64, Integer, UInt8
 from digitwise.bundle import SEEN_FILE, Bundle, open_bundle, soften
 from digitwise.data.formats import LabeledImages
 from digitwise.data.loading import Dataset, load_dataset, with_classes, with_test_set
+from digitwise.data.mapped import Images
 from digitwise.data.preprocessing import preprocess
 from digitwise.data.seen import SeenImages, digest_images, selected
 from digitwise.errors import DigitwiseError, MissingClassWarning
@@ -20,6 +21,7 @@ from digitwise.messages import say
 
 CALIBRATION_BINS = 15
 _WORST_MISTAKES = 100
+_BATCH = 4096  # images that are predicted at a time
 _WILSON_Z = 1.959963984540054  # the normal distribution's 97.5% quantile
 
 
@@ -71,7 +73,7 @@ class Evaluation:
         per_class: figures of each class.
         confusion: [i, j] counts the images of class i read as class j.
         mistakes: indices of what was read wrong, the surest first, at most a hundred.
-        x: the images, (n, 28, 28) uint8.
+        x: the images, (n, 28, 28) uint8; `MappedImages` where they stay on disk.
         y: their labels.
         probabilities: (n, classes) float32, calibrated.
         left_out: how many images of the data the network had seen, which are in none of the
@@ -89,7 +91,7 @@ class Evaluation:
     per_class: tuple[ClassFigures, ...]
     confusion: Int64[np.ndarray, "classes classes"] = field(repr=False)
     mistakes: Integer[np.ndarray, " mistakes"] = field(repr=False)
-    x: UInt8[np.ndarray, "n h w"] = field(repr=False)
+    x: UInt8[Images, "n h w"] = field(repr=False)
     y: UInt8[np.ndarray, " n"] = field(repr=False)
     probabilities: Float32[np.ndarray, "n classes"] = field(repr=False)
     left_out: LeftOut | None = None
@@ -279,8 +281,7 @@ def score(bundle: Bundle, test: LabeledImages, dataset: str, source: str) -> Eva
         source: where it was taken from, for the record.
     """
     classes = bundle.classes
-    x, _ = preprocess(test.x, test.y, len(classes))
-    probabilities = bundle.predict(x)
+    probabilities = _probabilities(bundle, test)
     y = test.y.astype(np.int64)
     predicted = probabilities.argmax(axis=1)
     confusion = np.zeros((len(classes), len(classes)), np.int64)
@@ -365,8 +366,7 @@ def calibrate(bundle: Bundle, validation: LabeledImages) -> float:
         bundle: the network, its own temperature still 1.
         validation: images that it was not trained on.
     """
-    x, _ = preprocess(validation.x, validation.y, len(bundle.classes))
-    probabilities = bundle.predict(x)
+    probabilities = _probabilities(bundle, validation)
     y = validation.y.astype(np.int64)
 
     def loss(log_temperature: float) -> float:
@@ -381,6 +381,18 @@ def calibrate(bundle: Bundle, validation: LabeledImages) -> float:
         else:
             low = left
     return round(math.exp((low + high) / 2), 4)
+
+
+def _probabilities(bundle: Bundle, images: LabeledImages) -> Float32[np.ndarray, "n classes"]:
+    """Predict labeled images in batches, so that images stay uint8, or on disk.
+
+    Raises:
+        DigitwiseError: a label is not among the bundle's classes.
+    """
+    starts = range(0, len(images.y), _BATCH)
+    parts = (LabeledImages(*(part[start : start + _BATCH] for part in images)) for start in starts)
+    found = [bundle.predict(preprocess(*part, len(bundle.classes))[0]) for part in parts]
+    return np.concatenate(found) if found else np.zeros((0, len(bundle.classes)), np.float32)
 
 
 def _cross_entropy(

@@ -17,6 +17,7 @@ from digitwise.bundle import KERAS_FILE, Bundle, open_bundle, open_session, pred
 from digitwise.data.augmentation import augment
 from digitwise.data.catalog import CATALOG
 from digitwise.data.loading import built_in_sample
+from digitwise.data.mapped import Images, chunks
 from digitwise.data.preprocessing import add_channel, normalize
 from digitwise.errors import (
     DigitwiseError,
@@ -131,8 +132,8 @@ def export(
             written = Path(folder) / target.name
             with _quiet():
                 _write(model, written, form, images.examples if int8 else None)
-                found = FORMS[form].run(written)(images.x)
-            expected = _predict(model, images.x)
+                found = _by_pieces(FORMS[form].run(written), images.x)
+            expected = _by_pieces(lambda x: _predict(model, x), images.x)
             _check_agreement(target.name, found, expected, int8=int8)
             size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
             for part in Path(folder).iterdir():
@@ -228,7 +229,7 @@ def _in_float32(config: Any) -> Any:
 class _Images(NamedTuple):
     """Images that a network and its export are compared on; labels where they are a test set."""
 
-    x: Float32[np.ndarray, "n h w c"]
+    x: UInt8[Images, "n h w"]
     y: UInt8[np.ndarray, " n"] | None
     examples: Float32[np.ndarray, "k h w c"]
     source: str
@@ -257,7 +258,12 @@ def _comparison_images(bundle: Bundle) -> _Images:
     if data.classes == CATALOG["mnist"].classes and shown.shape[1:] == (28, 28):
         distorted, _ = augment(shown, examples.y[:_EXAMPLES], 10, random)
         shown = np.concatenate([shown, distorted])
-    return _Images(_scaled(x), y, _scaled(shown), source)
+    return _Images(x, y, _scaled(shown), source)
+
+
+def _by_pieces(run: Network, x: UInt8[Images, "n h w"]) -> Float32[np.ndarray, "n outputs"]:
+    """Run images that are uint8, or on disk, through a network, some thousands at a time."""
+    return np.concatenate([run(_scaled(piece)) for piece in chunks(x)])
 
 
 def _scaled(x: UInt8[np.ndarray, "n h w"]) -> Float32[np.ndarray, "n h w 1"]:

@@ -11,6 +11,7 @@ from jaxtyping import Float32, Integer, Shaped, UInt8
 
 from digitwise.data.augmentation import augment, augment_digits, augment_shifts
 from digitwise.data.formats import LabeledImages
+from digitwise.data.mapped import Images
 from digitwise.data.preprocessing import add_channel, normalize, preprocess
 from digitwise.errors import DigitwiseError
 from digitwise.network.backend import keras
@@ -134,7 +135,7 @@ def _computing_in(model: "keras.Sequential", precision: str) -> Iterator[None]:
 
 def _settle_normalization(
     model: "keras.Sequential",
-    images: UInt8[np.ndarray, "n h w"],
+    images: UInt8[Images, "n h w"],
     shown: Integer[np.ndarray, " shown"],
     seed: int,
 ) -> None:

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, UInt8
+from jaxtyping import Bool, Float64, UInt8
 
 from digitwise.data.normalization import fit_to_mnist
 from digitwise.reading.recognizer import Recognizer
 from digitwise.reading.segmentation import (
     SOLID,
     Piece,
+    Skipped,
     columns_of,
     find_cuts,
     union,
@@ -32,8 +33,10 @@ _TALL, _SLANTED = 1.25, 0.2  # of the usual height, and columns a row: a slash, 
 _TAILED, _HEAD = 1.4, 0.62  # of the usual height; of such a digit's height: without its tail
 _MOST_BARS = 0.6  # of the parts: what falls into 1s is an H or an M
 _FLOOD, _LEAST_IN_FLOOD = 50, 0.7  # specks, and more than digits: these are as large as usual
+_PAIRS_AT_A_TIME = 500  # pieces compared with all others at a time
 _FAINT, _MOST_FAINT = 0.42, 0.2  # of the usual strength; of the digits: more are another pen's
-_MOST_JOINED = 300  # pieces; with more, a page is noise
+_NOISE = 300  # glyphs, most of them not digits: noise, whose strokes are not joined
+_MOST_SPANS = 25_000  # parts that are tried on a page in all, to split touching digits
 
 
 @dataclass
@@ -85,7 +88,10 @@ def recognize(recognizer: Recognizer, pieces: Sequence[Piece]) -> list[Glyph]:
 
 
 def find_glyphs(
-    recognizer: Recognizer, pieces: list[Piece], known: Sequence[Glyph] = ()
+    recognizer: Recognizer,
+    pieces: list[Piece],
+    known: Sequence[Glyph],
+    skipped: Skipped,
 ) -> list[Glyph]:
     """Recognizes a page's pieces, joining what was broken and parting what touches.
 
@@ -93,6 +99,7 @@ def find_glyphs(
         recognizer: tells how probable each digit is.
         pieces: the page's.
         known: some of them that were recognized before.
+        skipped: gets the number of pieces that were not split, since there are too many.
     """
     if not pieces:
         return []
@@ -102,7 +109,7 @@ def find_glyphs(
     size = _digit_height(glyphs)
     glyphs = [glyph for glyph in glyphs if extent(glyph.piece) >= _SPECK * size]
     glyphs = _join(recognizer, glyphs, size)
-    glyphs = [part for glyph in glyphs for part in _part(recognizer, glyph, size)]
+    glyphs = _split(recognizer, glyphs, size, skipped)
     usual = _digit_height(glyphs)
     _look_past_tails(recognizer, glyphs, usual)
     strengths = np.array([_strength(glyph.piece) for glyph in glyphs])
@@ -134,14 +141,7 @@ def partition(
         The sum of the parts' log-probabilities less the costs of the cuts, and the parts from
         left to right; minus infinity and none where it cannot be cut.
     """
-    cuts = find_cuts(piece, cuts_per_height, _MOST_CUTS)
-    widest = 1.25 * max(size, piece.height)
-    spans = [
-        (a, b)
-        for b in range(1, len(cuts))
-        for a in range(b)
-        if 0.1 * size <= cuts[b] - cuts[a] <= widest and not (in_two and a and b < len(cuts) - 1)
-    ]
+    cuts, spans = _spans(piece, size, cuts_per_height, in_two)
     parts = recognize(recognizer, [columns_of(piece, cuts[a], cuts[b]) for a, b in spans])
     found = dict(zip(spans, parts, strict=True))
     best: list[tuple[float, list[int]]] = [(0.0, [0]), *[(-math.inf, [])] * (len(cuts) - 1)]
@@ -155,6 +155,20 @@ def partition(
             best[b] = (score, [*best[a][1], b])
     score, chosen = best[-1]
     return score, [found[span] for span in itertools.pairwise(chosen)]
+
+
+def _spans(
+    piece: Piece, size: float, cuts_per_height: int, in_two: bool
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """Return the cuts tried on a piece, and the pairs of cuts between which a digit may be."""
+    cuts = find_cuts(piece, cuts_per_height, _MOST_CUTS)
+    widest = 1.25 * max(size, piece.height)
+    return cuts, [
+        (a, b)
+        for b in range(1, len(cuts))
+        for a in range(b)
+        if 0.1 * size <= cuts[b] - cuts[a] <= widest and not (in_two and a and b < len(cuts) - 1)
+    ]
 
 
 def extent(piece: Piece) -> int:
@@ -177,19 +191,46 @@ def _crossing_cost(piece: Piece, column: int) -> float:
     return _CUT_COST * float((piece.ink[:, column] > SOLID).mean())
 
 
-def _part(recognizer: Recognizer, glyph: Glyph, size: float) -> list[Glyph]:
-    """Cuts a piece into the digits that it is most probably made of, one or more."""
+def _split(
+    recognizer: Recognizer, glyphs: list[Glyph], size: float, skipped: Skipped
+) -> list[Glyph]:
+    """Split the glyphs that may be touching digits, as many as the limit on spans allows."""
+    split, left = [], _MOST_SPANS
+    for glyph in glyphs:
+        if not _may_be_several(glyph, size):
+            split.append(glyph)
+            continue
+        left -= len(_spans(glyph.piece, size, FINE_CUTS, _is_in_two(glyph))[1])
+        if left < 0:
+            skipped.unsplit += 1
+            split.append(glyph)
+        else:
+            split += _part(recognizer, glyph, size)
+    return split
+
+
+def _may_be_several(glyph: Glyph, size: float) -> bool:
+    """Check by its shape and confidence whether a piece may be digits that touch."""
     piece = glyph.piece
     wide = piece.width / max(1, piece.height)
     if piece.height < 0.5 * size or piece.width < 0.35 * size:
-        return [glyph]
+        return False
     if glyph.confidence > _UNMISTAKABLE and wide < _WIDE:
-        return [glyph]
+        return False
     if glyph.confidence > _CERTAIN and wide < _VERY_WIDE:
-        return [glyph]
-    if wide > LONGEST_CHAIN or piece.height > 4 * size:
-        return [glyph]
-    in_two = wide < (_VERY_WIDE if glyph.is_digit else _WIDE)
+        return False
+    return wide <= LONGEST_CHAIN and piece.height <= 4 * size
+
+
+def _is_in_two(glyph: Glyph) -> bool:
+    """Check whether a piece is so narrow that it is two digits at most."""
+    wide = glyph.piece.width / max(1, glyph.piece.height)
+    return wide < (_VERY_WIDE if glyph.is_digit else _WIDE)
+
+
+def _part(recognizer: Recognizer, glyph: Glyph, size: float) -> list[Glyph]:
+    """Cut a piece into the digits that it is most probably made of, one or more."""
+    piece, in_two = glyph.piece, _is_in_two(glyph)
     score, parts = partition(recognizer, piece, size, FINE_CUTS, in_two)
     if score <= _log_confidence_in_one(glyph) - _PART_COST:
         return [glyph]
@@ -201,7 +242,7 @@ def _part(recognizer: Recognizer, glyph: Glyph, size: float) -> list[Glyph]:
 
 def _join(recognizer: Recognizer, glyphs: list[Glyph], size: float) -> list[Glyph]:
     """Joins strokes that make a digit only together, the surest gain first."""
-    if len(glyphs) > _MOST_JOINED:
+    if len(glyphs) > _NOISE and 2 * sum(glyph.is_digit for glyph in glyphs) < len(glyphs):
         return glyphs
     standing = dict(enumerate(glyphs))
     gains: dict[tuple[int, int], tuple[float, Glyph]] = {}
@@ -221,22 +262,37 @@ def _join(recognizer: Recognizer, glyphs: list[Glyph], size: float) -> list[Glyp
         del standing[i], standing[j]
         gains = {pair: gain for pair, gain in gains.items() if not {i, j} & set(pair)}
         others = [number for number in standing if number != new]
-        pieces = [standing[number].piece for number in (*others, new)]
-        weigh([(others[i], new) for i, j in _near_pairs(pieces, size) if j == len(others)])
+        pieces = [standing[number].piece for number in others]
+        near = _near(pieces, [standing[new].piece], size)[:, 0]
+        weigh([(others[i], new) for i in np.flatnonzero(near)])
     return list(standing.values())
 
 
 def _near_pairs(pieces: Sequence[Piece], size: float) -> list[tuple[int, int]]:
     """Lists the pairs of pieces that are near enough to be strokes of one digit."""
-    sides = np.array([(piece.x, piece.right, piece.y, piece.bottom) for piece in pieces])
-    near = np.triu(np.ones((len(pieces), len(pieces)), bool), 1)
-    for starts, ends, gap, whole in (
-        (sides[:, 0], sides[:, 1], 0.12 * size, 1.3 * size),
-        (sides[:, 2], sides[:, 3], 0.3 * size, 1.6 * size),
-    ):
-        near &= np.maximum.outer(starts, starts) - np.minimum.outer(ends, ends) <= gap
-        near &= np.maximum.outer(ends, ends) - np.minimum.outer(starts, starts) <= whole
-    return [(int(i), int(j)) for i, j in zip(*np.nonzero(near), strict=True)]
+    pairs = []
+    for start in range(0, len(pieces), _PAIRS_AT_A_TIME):
+        near = _near(pieces[start : start + _PAIRS_AT_A_TIME], pieces, size)
+        pairs += [(int(i) + start, int(j)) for i, j in np.argwhere(near) if i + start < j]
+    return pairs
+
+
+def _near(
+    some: Sequence[Piece], others: Sequence[Piece], size: float
+) -> Bool[np.ndarray, "some others"]:
+    """Check which pieces are near enough to which others to be strokes of one digit."""
+    first, second = (
+        np.array([(piece.x, piece.right, piece.y, piece.bottom) for piece in pieces]).reshape(-1, 4)
+        for pieces in (some, others)
+    )
+    near = np.ones((len(some), len(others)), bool)
+    for start, gap, whole in ((0, 0.12 * size, 1.3 * size), (2, 0.3 * size, 1.6 * size)):
+        (starts, ends), (other_starts, other_ends) = (
+            sides[:, start : start + 2].T for sides in (first, second)
+        )
+        near &= np.maximum.outer(starts, other_starts) - np.minimum.outer(ends, other_ends) <= gap
+        near &= np.maximum.outer(ends, other_ends) - np.minimum.outer(starts, other_starts) <= whole
+    return near
 
 
 def _confidence_apart(first: Glyph, second: Glyph, size: float) -> float:

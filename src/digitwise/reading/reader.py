@@ -30,6 +30,7 @@ from digitwise.reading.recognizer import Classification, Recognizer, check_crops
 from digitwise.reading.segmentation import (
     Ink,
     Piece,
+    Skipped,
     clear_border,
     find_ink,
     find_pieces,
@@ -58,6 +59,7 @@ _FORMATS = {  # that drawings are saved in
     ".pdf": "PDF",
 }
 _BLANK = "the picture is blank: it has no ink that differs from its paper"
+_SLOPE_SAMPLE = 1000  # digits whose neighbors show how the lines slope
 _TINY = 1e-3  # pixels, by which a turned box may be off
 
 
@@ -321,14 +323,15 @@ class Reader:
         ink = page = find_ink(picture.pixels)
         if is_ruled:
             ink = clear_border(remove_rules(remove_frames(page)), page)
-        pieces = find_pieces(ink)
+        skipped = Skipped()
+        pieces = find_pieces(ink, skipped)
         degrees, known = uprightness(self.recognizer, pieces)
         if degrees:
             upright = turn(ink, degrees)
             if degrees % 90 and is_ruled:
                 upright = remove_rules(remove_frames(upright))
-            pieces, known = find_pieces(upright), []
-        glyphs = find_glyphs(self.recognizer, pieces, known)
+            pieces, known = find_pieces(upright, skipped), []
+        glyphs = find_glyphs(self.recognizer, pieces, known, skipped)
         place = _Placement(picture, ink, degrees)
         _leave_out_what_runs_off(glyphs, place)
         rows = _lines([glyph for glyph in glyphs if glyph.is_digit])
@@ -342,7 +345,8 @@ class Reader:
             )
             for row in rows
         )
-        notices = [picture.notice, None if page.mask.any() else _BLANK]
+        blank = None if page.mask.any() else _BLANK
+        notices = [picture.notice, blank, skipped.notice]
         return Reading(
             picture.width,
             picture.height,
@@ -438,7 +442,9 @@ def _usual_slope(glyphs: list[Glyph]) -> float:
     """Tells how steeply most of a page's lines run, from each digit to the next on its right."""
     centers = np.array([glyph.piece.center for glyph in glyphs])
     sizes = np.array([glyph.piece.height for glyph in glyphs])[:, np.newaxis]
-    right, down = (centers[np.newaxis] - centers[:, np.newaxis]).transpose(2, 0, 1)
+    chosen = slice(None, None, -(-len(glyphs) // _SLOPE_SAMPLE) or 1)
+    starts, sizes = centers[chosen], sizes[chosen]
+    right, down = (centers[np.newaxis] - starts[:, np.newaxis]).transpose(2, 0, 1)
     near = (right > 0.2 * sizes) & (right < 2 * sizes) & (np.abs(down) < 0.5 * right)
     followed = np.flatnonzero(near.any(axis=1))
     if len(followed) < 5:
@@ -474,24 +480,32 @@ def _text(row: list[Glyph]) -> str:
 def _others(glyphs: list[Glyph], rows: list[list[Glyph]], place: "_Placement") -> tuple[Other, ...]:
     """Reports what is no digit: a mark where it stands in a line, else unknown."""
     found = []
+    lines = [_Extent(row) for row in rows]
     for glyph in glyphs:
         if glyph.is_digit:
             continue
-        kind = "mark" if any(_stands_in(glyph.piece, row) for row in rows) else "unknown"
+        kind = "mark" if any(line.holds(glyph.piece) for line in lines) else "unknown"
         found.append(
             Other(kind, max(glyph.non_digit, 1 - glyph.confidence), place.box(glyph.piece))
         )
     return tuple(found)
 
 
-def _stands_in(piece: Piece, row: list[Glyph]) -> bool:
-    """Tells whether something small stands between, before or after a line's digits."""
-    size = float(np.median([glyph.piece.height for glyph in row]))
-    x, y = piece.center
-    left, right = row[0].piece.x, row[-1].piece.right
-    level = float(np.interp(x, *np.array([g.piece.center for g in row]).T))
-    small = piece.height < 0.6 * size or piece.width < 0.7 * size
-    return small and left - size < x < right + size and abs(y - level) < 0.8 * size
+class _Extent:
+    """Where a line of digits is on the page."""
+
+    def __init__(self, row: list[Glyph]) -> None:
+        self._size = float(np.median([glyph.piece.height for glyph in row]))
+        self._left, self._right = row[0].piece.x, row[-1].piece.right
+        self._centers = np.array([glyph.piece.center for glyph in row]).T
+
+    def holds(self, piece: Piece) -> bool:
+        """Check whether a small piece is between, before or after the line's digits."""
+        size, (x, y) = self._size, piece.center
+        if not self._left - size < x < self._right + size:
+            return False
+        small = piece.height < 0.6 * size or piece.width < 0.7 * size
+        return small and abs(y - float(np.interp(x, *self._centers))) < 0.8 * size
 
 
 class _Placement:

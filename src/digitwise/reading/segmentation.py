@@ -25,7 +25,7 @@ _LEAST_PAGE = 150  # pixels of the shorter side from which there may be somethin
 _LARGE = 0.002  # of the picture, from which it is that
 _EDGE_MARGIN = 0.06  # of the shorter side, around what lies beyond the paper
 _NOISY = 0.025  # of the paper's brightness: from there on it is smoothed
-_MOST_PIECES = 600
+_MOST_PIECES = 20_000  # a page of the working size has no room for more digits
 _FILLED = 0.72  # of its box: a disk has 0.785; of MNIST's digits one in a thousand has 0.65
 _HOLLOW = 0.8  # of a disk's ink, above which its middle is: a blurred 0 is fainter there
 _LEAST_FRAME = 16  # pixels of a frame's shorter side
@@ -35,6 +35,29 @@ _FRAME_SIDE = 0.7  # of connected ink that a frame is part of, besides a digit t
 _NEIGHBORS = np.ones((3, 3), np.uint8)
 _THICKER = np.ones((1, 3), np.uint8), np.ones((3, 1), np.uint8)  # across columns, across rows
 SOLID = 100  # of 255: ink that a cut goes through
+
+
+@dataclass
+class Skipped:
+    """What a page has too much of to be read in reasonable time, counted for a notice.
+
+    Attributes:
+        pieces: connected pieces of ink that were not looked at.
+        unsplit: pieces that may be touching digits and were not split.
+    """
+
+    pieces: int = 0
+    unsplit: int = 0
+
+    @property
+    def notice(self) -> str | None:
+        """One line about what was skipped, None where nothing was."""
+        parts = []
+        if self.pieces:
+            parts.append(f"{self.pieces:,} of the smallest pieces of ink were not read")
+        if self.unsplit:
+            parts.append(f"{self.unsplit:,} shapes were not checked for touching digits")
+        return f"too much ink: {' and '.join(parts)}" if parts else None
 
 
 Components = tuple[Int32[np.ndarray, "h w"], Int32[np.ndarray, "count 5"]]
@@ -462,8 +485,13 @@ def _thin_parts(
     return thin[labels].astype(np.uint8)
 
 
-def find_pieces(ink: Ink) -> list[Piece]:
-    """Lists the connected pieces of ink, the largest first; specks and fixtures are left out."""
+def find_pieces(ink: Ink, skipped: Skipped) -> list[Piece]:
+    """List the connected pieces of ink, the largest first; specks and fixtures are left out.
+
+    Args:
+        ink: of a page.
+        skipped: gets the number of pieces beyond the limit.
+    """
     labels, stats = ink.components
     kept = list(range(1, len(stats)))
     if not kept:
@@ -471,7 +499,9 @@ def find_pieces(ink: Ink) -> list[Piece]:
     tallest = float(np.quantile(stats[kept, cv2.CC_STAT_HEIGHT], 0.9))
     least = max(6.0, 0.004 * tallest * tallest)
     kept = [number for number in kept if stats[number, cv2.CC_STAT_AREA] >= least]
-    kept = sorted(kept, key=lambda number: -int(stats[number, cv2.CC_STAT_AREA]))[:_MOST_PIECES]
+    kept = sorted(kept, key=lambda number: -int(stats[number, cv2.CC_STAT_AREA]))
+    skipped.pieces = len(kept[_MOST_PIECES:])
+    kept = kept[:_MOST_PIECES]
     return _without_fixtures([_cut_out(ink, labels, stats[number], number) for number in kept])
 
 
