@@ -14,15 +14,17 @@ from digitwise.data.preprocessing import add_channel, normalize
 from digitwise.insight import pages
 from digitwise.insight.activations import Explainer, LayerOutput
 from digitwise.insight.attribution import class_activation, integrated_gradients, occlusion
+from digitwise.messages import printable
 from digitwise.reading.images import Source
 from digitwise.reading.reader import Digit, Reader, Reading
-from digitwise.storage import write_text
+from digitwise.storage import check_output, protected, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NEIGHBORS = 8
 PAGE_FILE = "index.html"
+PICTURE_FILE = "picture.png"
 
 
 @dataclass(frozen=True)
@@ -98,35 +100,47 @@ class Explanation:
     def to_dict(self) -> dict[str, Any]:
         """Returns the numbers as plain data."""
         return {
-            "path": self.reading.path,
+            "path": None if self.reading.path is None else printable(self.reading.path),
             "bundle": str(self.bundle.path),
             "text": self.reading.text,
             "digits": [digit.to_dict(self.bundle.classes) for digit in self.digits],
         }
 
-    def save(self, folder: Path) -> list[Path]:
-        """Draws everything into a folder: a PNG a figure, and a page, `index.html`, of all.
+    def save(self, folder: Path, *, force: bool = False) -> list[Path]:
+        """Draw everything into a folder: a PNG per figure, and `index.html`, a page of all.
+
+        Args:
+            folder: where the files are written. Files that Digitwise wrote are replaced.
+            force: whether to replace files that Digitwise did not write. The picture that was read
+                and the bundle are never replaced.
 
         Returns:
             The files written, the page first.
 
         Raises:
-            DigitwiseError: matplotlib is missing.
+            DigitwiseError: matplotlib is missing, or a file exists and must be kept.
             MachineError: the disk is full or permission is missing.
         """
+        with protected([self.reading.path, self.bundle.path]):
+            return self._save(folder, force)
+
+    def _save(self, folder: Path, force: bool) -> list[Path]:
+        """Draw everything into a folder."""
         from digitwise.insight import figures
 
-        self.reading.save(folder / "picture.png")
-        sections, files = [], [folder / "picture.png"]
+        page = folder / PAGE_FILE
+        check_output(page, force=force)  # before anything is drawn
+        self.reading.save(folder / PICTURE_FILE, force=force)
+        sections, files = [], [folder / PICTURE_FILE]
         for number, part in enumerate(self.digits, 1):
             prefix = f"{number:02}-digit-{part.digit.digit}"
             shown = []
             for name, (caption, figure) in _figures(part, self.bundle.classes).items():
-                files.append(figures.save(figure, folder / f"{prefix}-{name}.png"))
+                file = folder / f"{prefix}-{name}.png"
+                files.append(figures.save(figure, file, force=force))
                 shown.append((files[-1].name, caption))
             sections.append((f"Digit {number}: read as {part.digit.digit}", shown))
-        page = folder / PAGE_FILE
-        write_text(page, _page(self, sections))
+        write_text(page, _page(self, sections), force=force)
         return [page, *files]
 
 
@@ -269,7 +283,7 @@ def _page(explanation: Explanation, sections: list[tuple[str, list[tuple[str, st
         f"<h1>{html.escape(title)}</h1><p>Read as <strong>{read}</strong> by the network "
         f"“{html.escape(explanation.bundle.architecture)}”. Evidence is told in nats: one makes a "
         "digit 2.7 times as probable. Each picture opens in full size.</p>",
-        '<p><img src="picture.png" alt="The picture with a box around each digit"></p>',
+        f'<p><img src="{PICTURE_FILE}" alt="The picture with a box around each digit"></p>',
     ]
     for heading, shown in sections:
         drawn = "\n".join(pages.figure(file, caption, opens=True) for file, caption in shown)

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from digitwise.bundle import Bundle, open_bundle
 from digitwise.errors import DigitwiseError
+from digitwise.messages import printable
 from digitwise.reading.glyphs import Glyph, find_glyphs
 from digitwise.reading.images import LARGEST_IMAGE, Picture, Source, open_pictures
 from digitwise.reading.orientation import uprightness
@@ -28,7 +29,7 @@ from digitwise.reading.segmentation import (
     rotation,
     turn,
 )
-from digitwise.storage import open_whole
+from digitwise.storage import image_mark, open_whole, protected
 
 Box = tuple[int, int, int, int]
 
@@ -98,6 +99,7 @@ class Reading:
         pixels: (h, w, 3) uint8 RGB, the picture that was read, perhaps smaller than the file's.
         turned: by how many degrees the page was turned against the clock before its digits were
             recognized, so that their lines lay level.
+        pages: how many pages the file has.
     """
 
     width: int
@@ -109,6 +111,7 @@ class Reading:
     notice: str | None = None
     pixels: UInt8[np.ndarray, "h w 3"] | None = field(default=None, repr=False, compare=False)
     turned: float = 0.0
+    pages: int = 1
 
     @property
     def text(self) -> str:
@@ -130,15 +133,22 @@ class Reading:
             raise DigitwiseError("the reading has no picture to draw on")
         return draw_reading(self.pixels, self)
 
-    def save(self, path: str | Path) -> None:
-        """Draws boxes and digits over the picture, into an image file.
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Draw boxes and digits over the picture, into an image file.
+
+        Args:
+            path: the file to write. One that Digitwise wrote is replaced.
+            force: whether to replace a file that Digitwise did not write. The picture that was
+                read is never replaced.
 
         Raises:
+            DigitwiseError: the file exists and must be kept.
             MachineError: the file cannot be written.
         """
         drawn = self.draw()
-        with open_whole(Path(path)) as file:
-            drawn.save(file, format=Image.registered_extensions().get(Path(path).suffix, "PNG"))
+        kind = Image.registered_extensions().get(Path(path).suffix, "PNG")
+        with protected([self.path]), open_whole(Path(path), force=force) as file:
+            drawn.save(file, format=kind, **image_mark(kind))
 
     def show(self) -> None:
         """Draws boxes and digits over the picture and shows it in the system's viewer."""
@@ -147,7 +157,7 @@ class Reading:
     def to_dict(self) -> dict[str, Any]:
         """Returns the reading as plain data, for JSON."""
         document: dict[str, Any] = {
-            "path": self.path,
+            "path": None if self.path is None else printable(self.path),
             "page": self.page,
             "width": self.width,
             "height": self.height,
@@ -268,6 +278,7 @@ class Reader:
             picture.notice,
             picture.pixels,
             float(degrees),
+            picture.pages,
         )
 
 
