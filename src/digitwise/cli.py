@@ -1,12 +1,19 @@
 """The command line: parse, call, print. Rooms are entered only when a command needs them."""
 
+import codecs
+import contextlib
 import importlib.util
+import io
 import itertools
 import json
 import os
+import re
+import signal
 import sys
+import threading
+import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +28,8 @@ from digitwise.errors import (
     machine_error,
     missing_extra,
 )
-from digitwise.messages import say, shown_progress, with_progress
+from digitwise.messages import printable, say, shown_progress, with_progress
+from digitwise.storage import LONGEST_NAME, check_output, is_marked, protected
 
 if TYPE_CHECKING:
     from digitwise.bundle import Bundle
@@ -29,10 +37,15 @@ if TYPE_CHECKING:
     from digitwise.data.formats import LabeledImages
     from digitwise.insight.explanation import Explanation
     from digitwise.network.evaluation import Evaluation
+    from digitwise.reading.reader import Reader, Reading
 
 _TEST_FIGURES = ("images", "accuracy", "confidence_interval", "loss", "calibration_error")
+_CSV_COLUMNS = ("path", "page", "line", "text", "least_confidence", "others", "error")
+_PAGED_SUFFIXES = (".pdf", ".tif", ".tiff")
 SOME_FAILED = 1
+INTERNAL_ERROR = 70
 INTERRUPTED = 130
+PIPE_CLOSED = 141  # what a shell reports for a process that SIGPIPE ended
 
 app = typer.Typer(
     name="digitwise",
@@ -67,6 +80,10 @@ JsonOption = Annotated[
 ]
 VerboseOption = Annotated[
     bool, typer.Option("--verbose", help="Show the log of TensorFlow and what lies below it.")
+]
+ForceOption = Annotated[
+    bool,
+    typer.Option("--force", help="Replace files that Digitwise did not write, but never an input."),
 ]
 DatasetOption = Annotated[
     str | None, typer.Option(help="mnist, fashion-mnist or kmnist.", show_default=False)
@@ -226,6 +243,7 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option(help="A folder for the figures, as PNG.", show_default=False)
     ] = None,
+    force: ForceOption = False,
     sample: SampleOption = True,
     json_output: JsonOption = False,
 ) -> None:
@@ -234,11 +252,17 @@ def evaluate(
     from digitwise.network.evaluation import evaluate as evaluate_bundle
 
     opened = open_bundle(bundle)
-    if output is not None:
-        _check_folder(output)
-        from digitwise.insight import figures  # refuses first where matplotlib is missing
-    evaluation = evaluate_bundle(opened, dataset=dataset, path=data, allow_sample=sample)
-    drawn = [] if output is None else figures.save_evaluation(evaluation, output)
+    drawn: list[Path] = []
+    with protected([opened.path, data]):
+        if output is not None:
+            _check_folder(output)
+            from digitwise.insight import figures  # refuses first where matplotlib is missing
+
+            for name in figures.EVALUATION:
+                check_output(output / name, force=force)
+        evaluation = evaluate_bundle(opened, dataset=dataset, path=data, allow_sample=sample)
+        if output is not None:
+            drawn = figures.save_evaluation(evaluation, output, force=force)
     if json_output:
         _print_json(
             {
@@ -251,7 +275,7 @@ def evaluate(
         return
     _print_evaluation(evaluation)
     for path in drawn:
-        print(path)
+        print(printable(path))
 
 
 @app.command()
@@ -264,10 +288,11 @@ def export(
     output: Annotated[
         Path | None,
         typer.Option(
-            help="The file or folder to write, which must not exist.",
+            help="The file or folder to write; one that exists is refused.",
             show_default="the network's name with the format's ending",
         ),
     ] = None,
+    force: ForceOption = False,
     verbose: VerboseOption = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -278,12 +303,12 @@ def export(
     opened = open_bundle(bundle)  # before Keras is imported
     from digitwise.network.exporting import export as export_bundle
 
-    exported = export_bundle(opened, form.value, output, int8=int8)
+    exported = export_bundle(opened, form.value, output, int8=int8, force=force)
     if json_output:
         _print_json({"bundle": str(opened.path), **exported.to_dict()})
         return
     alike = f"{exported.same_class:.2%} of {exported.images:,} images"
-    print(f"{exported.path}, {exported.bytes / 1000:,.0f} kB")
+    print(f"{printable(exported.path)}, {exported.bytes / 1000:,.0f} kB")
     print(f"same class as Keras on {alike} ({exported.source})")
     print(f"probabilities differ by at most {exported.difference:.1e}")
     if exported.accuracy is not None:
@@ -323,17 +348,30 @@ def read(
     shard_size: Annotated[
         int | None, typer.Option(help="Inputs a Parquet file.", min=1, show_default="500")
     ] = None,
+    force: ForceOption = False,
     csv_output: Annotated[
         bool, typer.Option("--csv", help="Print CSV to stdout, a row a line of digits.")
+    ] = False,
+    jsonl_output: Annotated[
+        bool,
+        typer.Option(
+            "--jsonl", help="Print JSON Lines to stdout: a document per page, as it is read."
+        ),
     ] = False,
     json_output: JsonOption = False,
 ) -> None:
     """Read handwritten digits out of pictures."""
-    if csv_output and json_output:
-        raise DigitwiseError("--csv and --json: choose one")
+    formats = {"--csv": csv_output, "--jsonl": jsonl_output, "--json": json_output}
+    chosen = [option for option, is_chosen in formats.items() if is_chosen]
+    if len(chosen) > 1:
+        raise DigitwiseError(f"{' and '.join(chosen)}: choose one")
     if cluster is not None:
-        if csv_output:
-            raise DigitwiseError("--csv does not go with --cluster, which writes Parquet files")
+        if csv_output or jsonl_output:
+            raise DigitwiseError(
+                f"{chosen[0]} does not go with --cluster, which writes Parquet files"
+            )
+        if force:
+            raise DigitwiseError("--force does not go with --cluster, which fills its own folder")
         if output is None:
             raise DigitwiseError("--cluster needs --output: a folder for the Parquet files")
         _read_in_bulk(images, output, cluster, bundle, workers, shard_size, json_output)
@@ -341,36 +379,135 @@ def read(
     if workers is not None or shard_size is not None:
         option = "--workers" if workers is not None else "--shard-size"
         raise DigitwiseError(f"{option} goes with --cluster alone")
+    if output is not None:
+        _check_folder(output)
     from digitwise.reading.reader import Reader
 
     reader = Reader(bundle)
+    files = _picture_files([Path(image) for image in images])
+    with protected([*files, reader.bundle.path]), _sigterm_as_interrupt():
+        drawings = None if output is None else _Drawings(output, files, force=force)
+        status = _read_files(reader, files, chosen[0] if chosen else "", drawings)
+    if status:
+        raise typer.Exit(status)
+
+
+def _read_files(
+    reader: "Reader", files: Sequence[Path], form: str, drawings: "_Drawings | None"
+) -> int:
+    """Read pictures, and print what is on each page as soon as it is read.
+
+    Args:
+        reader: what to read with.
+        files: the pictures.
+        form: "--csv", "--json", "--jsonl", or "" for text.
+        drawings: where pages are drawn, if they are.
+
+    Returns:
+        The exit status.
+    """
     documents: list[dict[str, Any]] = []
-    drawn: list[Path] = []
-    for path in with_progress(_picture_files([Path(image) for image in images]), "reading"):
+    status, done, is_complete = 0, 0, False
+    try:
+        if form == "--csv":
+            _print_csv_rows(_CSV_COLUMNS)
+        with with_progress(files, "reading", prints=form != "--json") as shown:
+            for file in shown:
+                for document, page, outcome in _read_file(reader, file):
+                    status = max(status, outcome)
+                    if form == "--json":
+                        documents.append(document)
+                    elif form == "--jsonl":
+                        _print(_to_json(document))
+                    elif form == "--csv":
+                        _print_csv_rows(*_csv_rows(document))
+                    elif "error" not in document:
+                        assert page is not None
+                        _print_reading(document, is_named=len(files) > 1 or page.pages > 1)
+                    if "error" in document:
+                        say(f"digitwise: {document['error']}")
+                    elif page is not None and drawings is not None:
+                        status = max(status, drawings.save(file, page))
+                done += 1
+        is_complete = True
+    except KeyboardInterrupt:
+        say(f"stopped: {done:,} of {len(files):,} inputs were read")
+        raise
+    finally:
+        if form == "--json":
+            _print_json({"complete": is_complete, "images": documents})
+    return status
+
+
+def _read_file(
+    reader: "Reader", file: Path
+) -> Iterator[tuple[dict[str, Any], "Reading | None", int]]:
+    """Read a picture; whatever happens, it has a result or an error.
+
+    Yields:
+        For each page its document, the page if it was read, and the exit status for it.
+    """
+    try:
+        for page in reader.iter_pages(file):
+            if page.notice:
+                say(f"{file}: {page.notice}")
+            document = page.to_dict()
+            yield document, page, SOME_FAILED if "error" in document else 0
+        return
+    except MachineError as error:
+        reason, status = str(error), error.exit_status
+    except DigitwiseError as error:
+        reason, status = str(error), SOME_FAILED
+    except Exception as error:
+        reason, status = f"{file}: {_internal_error(error)}", SOME_FAILED
+    yield {"path": printable(file), "error": printable(_one_line(reason))}, None, status
+
+
+class _Drawings:
+    """The folder for pictures with boxes drawn on them.
+
+    Args:
+        folder: where the drawings are saved.
+        files: the pictures that will be read.
+        force: whether files that Digitwise did not write may be replaced.
+
+    Raises:
+        DigitwiseError: a drawing would replace an input, or a file that must be kept.
+    """
+
+    def __init__(self, folder: Path, files: Sequence[Path], *, force: bool) -> None:
+        self._folder, self._force = folder, force
+        self._taken: set[str] = set()
+        for file in files:
+            if file.suffix.lower() not in _PAGED_SUFFIXES:  # else its drawings may be numbered
+                check_output(self._free_path(file.stem), force=force)
+        self._taken.clear()
+
+    def save(self, file: Path, page: "Reading") -> int:
+        """Draw a page.
+
+        Returns:
+            The exit status: not 0 if the drawing could not be saved, which is reported.
+        """
+        number = f"-{page.page}" if page.pages > 1 else ""
         try:
-            for reading in reader.iter_pages(path):
-                if reading.notice:
-                    say(f"{path}: {reading.notice}")
-                documents.append(reading.to_dict())
-                if output is not None and reading.error is None:
-                    page = f"-{reading.page}" if reading.pages > 1 else ""
-                    drawn.append(_free_name(output / f"{path.stem}{page}.png", drawn))
-                    reading.save(drawn[-1])
-        except MachineError:
-            raise
+            page.save(self._free_path(file.stem, number), force=self._force)
         except DigitwiseError as error:
-            documents.append({"path": str(path), "error": _one_line(str(error))})
-    failed = [document for document in documents if "error" in document]
-    if json_output:
-        _print_json({"images": documents})
-    elif csv_output:
-        _print_csv(documents)
-    else:
-        _print_readings(documents)
-    for document in failed:
-        say(f"digitwise: {document['error']}")
-    if failed:
-        raise typer.Exit(SOME_FAILED)
+            say(f"digitwise: {_one_line(str(error))}")
+            return error.exit_status
+        return 0
+
+    def _free_path(self, stem: str, page: str = "") -> Path:
+        """Name a drawing after its picture; number it if the call has used that name already."""
+        for number in itertools.count(1):
+            ending = f"{page}-{number}.png" if number > 1 else f"{page}.png"
+            while len(os.fsencode(stem + ending)) > LONGEST_NAME:
+                stem = stem[:-1]
+            name = (stem + ending).casefold()  # as file systems that ignore case compare names
+            if name not in self._taken:
+                break
+        self._taken.add(name)
+        return self._folder / (stem + ending)
 
 
 def _read_in_bulk(
@@ -406,7 +543,7 @@ def _read_in_bulk(
         print(f"failed   {counts.failed:,}")
         print(f"digits   {counts.digits:,} on {counts.lines:,} lines")
         print(f"seconds  {reading.seconds:,.1f}")
-        print(f"output   {reading.output}, {reading.shards:,} files")
+        print(f"output   {printable(reading.output)}, {reading.shards:,} files")
     if counts.others:
         say(f"besides digits {counts.others:,} marks and unknown things: see the column others")
     if counts.failed:
@@ -427,6 +564,7 @@ def explain(
         Path | None,
         typer.Option(help="A folder for the pictures and a page, index.html.", show_default=False),
     ] = None,
+    force: ForceOption = False,
     neighbours: Annotated[
         str | None,
         typer.Option(
@@ -440,27 +578,29 @@ def explain(
     json_output: JsonOption = False,
 ) -> None:
     """Show how the network came to each digit of a picture."""
-    from digitwise.insight.explanation import PAGE_FILE
+    from digitwise.bundle import open_bundle
+    from digitwise.insight.explanation import PAGE_FILE, PICTURE_FILE
     from digitwise.insight.explanation import explain as explain_picture
 
-    if output is not None:
-        _check_folder(output)
-        from digitwise.insight import figures  # noqa: F401  # refuses where matplotlib is missing
-
-        if (output / PAGE_FILE).exists():
-            raise DigitwiseError(f"--output {output} holds an explanation: name another folder")
-    from digitwise.bundle import open_bundle
-
     opened = open_bundle(bundle)
-    known = None if neighbours is None else _training_digits(neighbours, opened.classes)
-    explanation = explain_picture(image, opened, neighbors=known, gradients=gradients)
-    files = [] if output is None else explanation.save(output)
+    files: list[Path] = []
+    with protected([image, opened.path, neighbours]):
+        if output is not None:
+            _check_folder(output)
+            from digitwise.insight import figures  # noqa: F401  # refuses without matplotlib
+
+            for name in (PAGE_FILE, PICTURE_FILE):
+                check_output(output / name, force=force)
+        known = None if neighbours is None else _training_digits(neighbours, opened.classes)
+        explanation = explain_picture(image, opened, neighbors=known, gradients=gradients)
+        if output is not None:
+            files = explanation.save(output, force=force)
     if json_output:
         _print_json({**explanation.to_dict(), "figures": [str(path) for path in files]})
         return
     _print_explanation(explanation)
     if files:
-        print(files[0])
+        print(printable(files[0]))
 
 
 @app.command()
@@ -469,8 +609,9 @@ def report(
     dataset: DatasetOption = None,
     data: DataOption = None,
     output: Annotated[
-        Path, typer.Option(help="The HTML file to write, which must not exist.")
+        Path, typer.Option(help="The HTML file to write; replaces an earlier report.")
     ] = Path("report.html"),
+    force: ForceOption = False,
     sample: SampleOption = True,
     json_output: JsonOption = False,
 ) -> None:
@@ -480,11 +621,13 @@ def report(
     opened = open_bundle(bundle)  # before matplotlib is imported
     from digitwise.insight.report import report as write_report
 
-    file = write_report(opened, output, dataset=dataset, path=data, allow_sample=sample)
+    file = write_report(
+        opened, output, dataset=dataset, path=data, allow_sample=sample, force=force
+    )
     if json_output:
         _print_json({"bundle": str(opened.path), "report": str(file)})
     else:
-        print(file)
+        print(printable(file))
 
 
 @app.command()
@@ -693,11 +836,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 done; 1 some inputs failed; 2 the call or what it names was wrong;
-        3 the machine refused; 130 interrupted.
+        3 the machine refused; 70 an internal error; 130 interrupted; 141 the reader of a pipe left.
     """
     warnings.showwarning = _show_warning
     if sys.stdout is None:  # closed by the caller
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    with _kept_streams():
+        try:
+            status = _run(arguments)
+        except BrokenPipeError:
+            status = PIPE_CLOSED
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            status = PIPE_CLOSED
+        except OSError as error:
+            if status != MachineError.exit_status:
+                say(f"digitwise: {machine_error('write to standard output', error)}")
+            status = MachineError.exit_status
+    return status
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    """Run a command line, and report on stderr what ended it early.
+
+    Raises:
+        BrokenPipeError: whoever read stdout is gone.
+    """
     try:
         if "" in (sys.argv[1:] if arguments is None else arguments):
             raise DigitwiseError("an argument is empty: leave the option out, or give it a value")
@@ -706,7 +871,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             prog_name="digitwise",
             standalone_mode=False,
         )
-        sys.stdout.flush()
     except DigitwiseError as error:
         say(f"digitwise: {_one_line(str(error))}")
         return error.exit_status
@@ -716,18 +880,88 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command = error.ctx.command_path if error.ctx else "digitwise"
             say(f"digitwise: {message} (see {command} --help)")
         return DigitwiseError.exit_status
-    except (BrokenPipeError, SystemExit):  # the reader of a pipe left; Typer exits by itself
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
+    except BrokenPipeError:
+        raise
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # Typer turns it into an exit
+            raise error.__context__ from None
+        if isinstance(error.code, str):
+            say(f"digitwise: {error.code}")
+            return SOME_FAILED
+        return error.code or 0
     except OSError as error:
         refused = machine_error(f"go on with {error.filename or 'the work'}", error)
         say(f"digitwise: {refused}")
         return refused.exit_status
     except (KeyboardInterrupt, typer.Abort):
         outcome = INTERRUPTED
+    except Exception as error:
+        say(f"digitwise: {_internal_error(error)}")
+        return INTERNAL_ERROR
     if outcome == INTERRUPTED:  # Typer answers Ctrl-C with it, too
         say("digitwise: interrupted")
     return outcome if isinstance(outcome, int) else 0
+
+
+def _internal_error(error: Exception) -> str:
+    """Word an error that is a fault of ours, after its traceback if that was asked for."""
+    if os.environ.get("DIGITWISE_VERBOSE"):
+        traceback.print_exception(error)
+    return (
+        f"internal error: {type(error).__name__}: {_one_line(str(error))}: please report it, with "
+        "the traceback that DIGITWISE_VERBOSE=1 shows"
+    )
+
+
+@contextlib.contextmanager
+def _kept_streams() -> Iterator[None]:
+    """Let stdout and stderr take any text, and give them back as they were.
+
+    What a closed pipe or a full disk did not take is dropped: Python would try again at the end of
+    the process, and fail with a message.
+    """
+    streams = sys.stdout, sys.stderr
+    wrappers = [stream for stream in streams if isinstance(stream, io.TextIOWrapper)]
+    handlers = [stream.errors for stream in wrappers]
+    for stream in wrappers:
+        with contextlib.suppress(OSError):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams  # Typer replaces them when a pipe is closed
+        for stream, handler in zip(wrappers, handlers, strict=True):
+            try:
+                stream.flush()
+            except OSError:
+                _drop_unwritten(stream)
+            stream.reconfigure(errors=handler)
+
+
+def _drop_unwritten(stream: io.TextIOWrapper) -> None:
+    """Empty the buffer of a stream that cannot be written."""
+    descriptor = stream.fileno()
+    kept, nowhere = os.dup(descriptor), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, descriptor)
+        stream.flush()
+    finally:
+        os.dup2(kept, descriptor)
+        os.close(kept)
+        os.close(nowhere)
+
+
+@contextlib.contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does, so that it prints what is done."""
+    if threading.current_thread() is not threading.main_thread():  # which may set no handler
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 def _show_warning(
@@ -804,52 +1038,86 @@ def _print_explanation(explanation: "Explanation") -> None:
         print(f"digit {number}: {words}{f'; most alike {alike}' if alike else ''}")
 
 
-def _free_name(path: Path, taken: Sequence[Path]) -> Path:
-    """Numbers a file's name where another picture of this call has it already."""
-    names = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
-    return next(name for name in itertools.chain([path], names) if name not in taken)
+def _print(text: str) -> None:
+    """Print text to stdout at once, by one write, so that an interruption leaves whole lines."""
+    sys.stdout.write(f"{printable(text)}\n")
+    sys.stdout.flush()
+
+
+def _to_json(document: dict[str, Any], indent: int | None = None) -> str:
+    """Write a document as JSON that stdout's encoding can hold.
+
+    Bytes of a file name that are not UTF-8 are escaped as everywhere else.
+    """
+    is_utf8 = codecs.lookup(sys.stdout.encoding or "utf-8").name == "utf-8"
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=indent)
+    text = re.sub("[\ud800-\udfff]", lambda found: json.dumps(printable(found[0]))[1:-1], text)
+    return text if is_utf8 else json.dumps(json.loads(text), indent=indent)
 
 
 def _print_json(document: dict[str, Any]) -> None:
-    """Prints one JSON document."""
-    print(json.dumps(document, ensure_ascii=False, allow_nan=False, indent=2))
+    """Print one JSON document."""
+    _print(_to_json(document, indent=2))
 
 
 def _picture_files(paths: Sequence[Path]) -> list[Path]:
-    """Lists the files named, and for a folder the images in it, by name."""
+    """List the files named and, for a folder, the pictures below it, by name.
+
+    Drawings of earlier runs are skipped in folders, with a notice. A folder that cannot be listed
+    is in the list itself, since reading it says why.
+    """
     from digitwise.data.images import PICTURE_SUFFIXES
 
-    files = []
+    files: list[Path] = []
+    skipped = 0
     for path in paths:
         if not path.is_dir():
+            if is_marked(path):
+                say(f"notice: {path} is a drawing by Digitwise: its labels are read, too")
             files.append(path)
             continue
-        found = [
+        pictures = sorted(
             file
-            for file in sorted(path.rglob("*"))
-            if file.suffix.lower() in PICTURE_SUFFIXES and not file.name.startswith(".")
-        ]
-        if not found:
-            raise DigitwiseError(f"{path}: the folder holds no pictures")
-        files += found
+            for file in _walk(path)
+            if file.is_dir()
+            or (file.suffix.lower() in PICTURE_SUFFIXES and not file.name.startswith("."))
+        )
+        originals = [picture for picture in pictures if not is_marked(picture)]
+        if not originals:
+            reason = "no pictures but drawings by Digitwise" if pictures else "no pictures"
+            raise DigitwiseError(f"{path}: the folder holds {reason}")
+        files += originals
+        skipped += len(pictures) - len(originals)
+    if skipped:
+        say(
+            f"notice: {skipped:,} drawing{'s' * (skipped > 1)} by Digitwise skipped in folders: "
+            "name a file to read it"
+        )
     return files
 
 
-def _print_readings(documents: Sequence[dict[str, Any]]) -> None:
-    """Prints the text of each picture, under its name where there are several."""
-    for document in documents:
-        if "error" in document:
-            continue
-        page = f", page {document['page']}" if document["page"] > 1 else ""
-        if len(documents) > 1:
-            print(f"{document['path']}{page}:")
-        for line in document["lines"]:
-            print(line["text"])
-        if not document["lines"]:
-            say(f"{document['path']}{page}: no digits")
-        besides = _count_others(document["others"])
-        if besides:
-            say(f"{document['path']}{page}: besides digits {besides}: --json tells where")
+def _walk(folder: Path) -> Iterator[Path]:
+    """Go through the files below a folder, and the folders that cannot be listed."""
+    refused: list[Path] = []
+    for parent, _, names in os.walk(
+        folder, onerror=lambda error: refused.append(Path(error.filename))
+    ):
+        yield from (Path(parent, name) for name in names)
+    yield from refused
+
+
+def _print_reading(document: dict[str, Any], *, is_named: bool) -> None:
+    """Print the text of a page, under its name if there are several."""
+    page = f", page {document['page']}" if document["page"] > 1 else ""
+    lines = [f"{document['path']}{page}:"] if is_named else []
+    lines += [line["text"] for line in document["lines"]]
+    if lines:
+        _print("\n".join(lines))
+    if not document["lines"]:
+        say(f"{document['path']}{page}: no digits")
+    besides = _count_others(document["others"])
+    if besides:
+        say(f"{document['path']}{page}: besides digits {besides}: --json tells where")
 
 
 def _count_others(others: Sequence[dict[str, Any]]) -> str:
@@ -865,22 +1133,25 @@ def _count_others(others: Sequence[dict[str, Any]]) -> str:
     return " and ".join(words)
 
 
-def _print_csv(documents: Sequence[dict[str, Any]]) -> None:
-    """Prints a row a line of digits; a picture without any has one row, too."""
+def _csv_rows(document: dict[str, Any]) -> list[list[Any]]:
+    """Return a row per line of digits; a page without digits has one row, too."""
+    if "error" in document:
+        return [[document["path"], document.get("page", ""), "", "", "", "", document["error"]]]
+    rows = []
+    for number, line in enumerate(document["lines"] or [{"text": "", "digits": []}], 1):
+        least = min((digit["confidence"] for digit in line["digits"]), default="")
+        place = [document["path"], document["page"], number]
+        rows.append([*place, line["text"], least, len(document["others"]), ""])
+    return rows
+
+
+def _print_csv_rows(*rows: Sequence[Any]) -> None:
+    """Print rows as CSV at once."""
     import csv
 
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["path", "page", "line", "text", "least_confidence", "others", "error"])
-    for document in documents:
-        if "error" in document:
-            page = document.get("page", "")
-            writer.writerow([document["path"], page, "", "", "", "", document["error"]])
-            continue
-        rows = document["lines"] or [{"text": "", "digits": []}]
-        for number, line in enumerate(rows, 1):
-            least = min((digit["confidence"] for digit in line["digits"]), default="")
-            place = [document["path"], document["page"], number]
-            writer.writerow([*place, line["text"], least, len(document["others"]), ""])
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows(rows)
+    _print(table.getvalue().removesuffix("\n"))
 
 
 def _draw_run(bundle: "Bundle") -> None:
@@ -933,7 +1204,7 @@ def _print_training(bundle: "Bundle", json_output: bool) -> None:
                 before, after = record["fine_tuning"][what]
                 print(f"{name:9} {before:.2%} before, {after:.2%} now")
     print(f"training  {record['seconds']:.1f} s")
-    print(f"bundle    {bundle.path}")
+    print(f"bundle    {printable(bundle.path)}")
 
 
 def _print_sweep(swept: "Sweep") -> None:
@@ -969,7 +1240,7 @@ def _print_sweep(swept: "Sweep") -> None:
         spread = "" if deviation is None else f" ± {deviation:.2%}"
         seeds = f"{len(swept.chosen)} seed{'s' * (len(swept.chosen) > 1)}"
         print(f"{what:9} {_percent(mean)}{spread}, {seeds}")
-    print(f"bundle    {swept.best.path}")
+    print(f"bundle    {printable(swept.best.path)}")
 
 
 def _print_evaluation(evaluation: "Evaluation") -> None:

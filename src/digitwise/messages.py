@@ -1,35 +1,76 @@
 """What is said on the way: one line each, to stderr, so that stdout stays the answer's own."""
 
 import contextlib
+import re
 import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Item = TypeVar("Item")
 
 
 def say(text: str) -> None:
-    """Prints a line to stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a line to stderr, if anyone reads it."""
+    if sys.stderr is not None:  # else print would choose stdout
+        with contextlib.suppress(BrokenPipeError):
+            print(printable(text), file=sys.stderr, flush=True)
 
 
-def stderr_console() -> Console:
+def printable(text: object) -> str:
+    r"""Return text that any UTF-8 output takes.
+
+    Bytes of a file name that are not UTF-8, which Python keeps as lone surrogates, are escaped:
+    `scan-\xff.png`.
+    """
+    return re.sub("[\ud800-\udfff]", _escaped, str(text))
+
+
+def _escaped(surrogate: re.Match[str]) -> str:
+    """Escape a lone surrogate, by the byte it stands for if there is one."""
+    number = ord(surrogate[0])
+    return f"\\x{number - 0xDC00:02x}" if 0xDC80 <= number <= 0xDCFF else f"\\u{number:04x}"
+
+
+def stderr_console() -> "Console":
     """Makes the console for progress bars: to stderr, silent where that is no terminal."""
-    return Console(stderr=True, quiet=not sys.stderr.isatty())
+    from rich.console import Console
+
+    return Console(stderr=True, quiet=not _is_terminal(sys.stderr))
 
 
-def with_progress(items: Sequence[Item], doing: str) -> Iterable[Item]:
-    """Goes through items with a bar on stderr, where that is a terminal and there are several."""
-    if len(items) < 2 or not sys.stderr.isatty():
-        return items
-    from rich.progress import track
+def _is_terminal(stream: Any) -> bool:
+    """Return whether a standard stream is open and a terminal."""
+    return stream is not None and stream.isatty()
 
-    return track(items, doing, console=stderr_console(), transient=True)
+
+@contextlib.contextmanager
+def with_progress(
+    items: Sequence[Item], doing: str, *, prints: bool = False
+) -> Iterator[Iterable[Item]]:
+    """Show a bar on stderr while items are processed, if it is a terminal and there are several.
+
+    Args:
+        items: what is processed.
+        doing: what is done to them.
+        prints: whether results are printed meanwhile: no bar then where they go to a terminal.
+
+    Yields:
+        The items.
+    """
+    bar = len(items) > 1 and _is_terminal(sys.stderr)
+    if not bar or (prints and _is_terminal(sys.stdout)):
+        yield items
+        return
+    from rich.progress import Progress
+
+    with Progress(console=stderr_console(), transient=True, redirect_stdout=False) as progress:
+        yield progress.track(items, description=doing)
 
 
 class Shared:
@@ -120,7 +161,7 @@ def shown_progress(doing: str) -> Iterator[Callable[[int, int], None]]:
             before = done if before < 0 else before
             rate = (done - before) / max(time.monotonic() - started, 1e-3)
             bar.update(task, completed=done, total=total, rate=f"{rate:,.1f}/s")
-            if not sys.stderr.isatty() and rate and 10 * done // total > tenths:
+            if not _is_terminal(sys.stderr) and rate and 10 * done // total > tenths:
                 left = (total - done) / rate
                 say(f"{doing}: {done:,} of {total:,}, {rate:,.1f}/s, {left:,.0f} s left")
                 tenths = 10 * done // total

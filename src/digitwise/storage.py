@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all."""
+"""Files and folders that are there whole or not at all, and never in the place of a user's own."""
 
 import contextlib
 import errno
@@ -7,23 +7,146 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any, BinaryIO, NamedTuple
 
 from digitwise.errors import DigitwiseError, MachineError, TakenError, machine_error
 
+MARK = "Written by Digitwise; later runs may replace this file"
+LONGEST_NAME = 255  # bytes, in the file systems in common use
+_MARKED_ENDS = 16 * 1024  # bytes at each end of a file, where the mark is looked for
 _UNFINISHED = ".unfinished-"
+_NAME_SHOWN = 32  # characters of a file's name in its temporary name
+_RANDOM_BYTES = 8
+
+
+class _Inputs(NamedTuple):
+    """Device and inode numbers of the files and folders that a call reads."""
+
+    files: frozenset[tuple[int, int]]
+    folders: frozenset[tuple[int, int]]
+
+
+_protected: ContextVar[tuple[_Inputs, ...]] = ContextVar("_protected", default=())
+
+
+@contextlib.contextmanager
+def protected(paths: Iterable[str | Path | None]) -> Iterator[None]:
+    """Keep a call's inputs from being overwritten while it runs, even with `force`.
+
+    Files are compared by device and inode, so that a link or another spelling of the path makes no
+    difference.
+
+    Args:
+        paths: files, and folders with everything in them; None and missing paths are ignored.
+    """
+    files: set[tuple[int, int]] = set()
+    folders: set[tuple[int, int]] = set()
+    for path in paths:
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            status = os.stat(path)  # type: ignore[arg-type]
+            kept = folders if stat.S_ISDIR(status.st_mode) else files
+            kept.add((status.st_dev, status.st_ino))
+    token = _protected.set((*_protected.get(), _Inputs(frozenset(files), frozenset(folders))))
+    try:
+        yield
+    finally:
+        _protected.reset(token)
+
+
+def check_output(path: Path, *, force: bool = False) -> None:
+    """Refuse a file to write that must be kept.
+
+    Args:
+        path: the file's name.
+        force: whether a file that Digitwise did not write may be replaced.
+
+    Raises:
+        DigitwiseError: `path` is a folder, a device or a protected input; or it is a file without
+            `MARK`, and `force` is false.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return  # nothing is there, or writing fails and says why
+    if stat.S_ISDIR(status.st_mode):
+        raise DigitwiseError(f"{path} is a folder: choose another --output")
+    if not stat.S_ISREG(status.st_mode):
+        raise DigitwiseError(f"{path} is not a regular file: choose another --output")
+    marked = is_marked(path)
+    if _is_input(path, status, marked):
+        raise DigitwiseError(f"{path} is an input of this call: choose another --output")
+    if not marked and not force:
+        raise DigitwiseError(
+            f"{path} exists: choose another --output, or replace it with --force (force=True in "
+            "Python)"
+        )
+
+
+def _is_input(path: Path, status: os.stat_result, marked: bool) -> bool:
+    """Return whether a file is an input of the current call, or belongs to one."""
+    inputs = _protected.get()
+    if any((status.st_dev, status.st_ino) in each.files for each in inputs):
+        return True
+    if marked or not any(each.folders for each in inputs):
+        return False
+    folders = [folder.stat() for folder in Path(os.path.realpath(path)).parents]
+    keys = {(folder.st_dev, folder.st_ino) for folder in folders}
+    return any(keys & each.folders for each in inputs)
+
+
+def is_marked(path: Path) -> bool:
+    """Return whether Digitwise wrote a file for a user, and may therefore replace it."""
+    try:
+        if not path.is_file():  # opening a named pipe would wait for its writer
+            return False
+        with path.open("rb") as file:
+            head = file.read(_MARKED_ENDS)
+            file.seek(max(len(head), file.seek(0, os.SEEK_END) - _MARKED_ENDS))
+            return MARK.encode() in head or MARK.encode() in file.read()
+    except (OSError, ValueError):
+        return False
+
+
+def image_mark(kind: str) -> dict[str, Any]:
+    """Return what Pillow's `save` needs to put `MARK` into an image file.
+
+    Args:
+        kind: Pillow's name of the format; formats without room for a mark get none.
+    """
+    from PIL import Image, PngImagePlugin
+
+    if kind == "PNG":
+        chunk = PngImagePlugin.PngInfo()
+        chunk.add_text("Software", MARK)
+        return {"pnginfo": chunk}
+    if kind in ("GIF", "JPEG"):
+        return {"comment": MARK.encode()}
+    if kind == "TIFF":
+        return {"software": MARK}
+    if kind == "WEBP":
+        exif = Image.Exif()
+        exif[0x0131] = MARK  # Software
+        return {"exif": exif}
+    return {}
 
 
 def unfinished_name(path: Path) -> Path:
-    """Returns a fresh name beside `path`, for what is still being written."""
-    return path.with_name(f"{_UNFINISHED}{path.name}-{secrets.token_hex(4)}")
+    """Return a fresh name beside `path`, for what is still being written.
+
+    It contains only the start of the file's own name, which may be as long as the file system
+    allows.
+    """
+    random = secrets.token_hex(_RANDOM_BYTES)
+    return path.with_name(f"{_UNFINISHED}{path.name[:_NAME_SHOWN]}-{random}")
 
 
 def unfinished(folder: Path) -> list[Path]:
-    """Lists what is still being written in `folder`, or was left by a killed writer."""
-    return list(folder.glob(f"{_UNFINISHED}*"))
+    """List what is still being written in `folder`, or was left by a killed writer."""
+    return list(folder.glob(f"{_UNFINISHED}*-" + "[0-9a-f]" * 2 * _RANDOM_BYTES))
 
 
 def sweep_unfinished(folder: Path) -> None:
@@ -36,29 +159,44 @@ def sweep_unfinished(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def open_whole(path: Path) -> Iterator[BinaryIO]:
-    """Opens a file for writing that takes its name only when it is written and synced.
+def open_whole(path: Path, *, force: bool = False) -> Iterator[BinaryIO]:
+    """Open a file for writing that takes its name only when it is written and synced.
 
     Args:
-        path: the file's name; its folder is made where it is missing.
+        path: the file's name; its folder is created if it is missing.
+        force: whether a file without `MARK` may be replaced, as in a folder that Digitwise made.
 
     Raises:
+        DigitwiseError: as `check_output`.
         MachineError: the disk is full or permission is missing; `path` is as it was.
     """
-    temporary = unfinished_name(path)
+    check_output(path, force=force)
+    target = Path(os.path.realpath(path))  # a link stays a link
+    temporary = unfinished_name(target)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
+        move_whole(temporary, target, force=force)
+        _sync_folder(target.parent)
     except OSError as error:
         raise machine_error(f"write {path}", error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def move_whole(source: Path, target: Path, *, force: bool = False) -> None:
+    """Give a finished file its name, in the same file system.
+
+    Raises:
+        DigitwiseError: as `check_output`.
+        OSError: the machine refused.
+    """
+    check_output(target, force=force)
+    source.replace(target)
 
 
 @contextlib.contextmanager
@@ -110,23 +248,32 @@ def hold_lock(file: IO[bytes], busy: str) -> None:
         raise DigitwiseError(busy) from None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole, in UTF-8.
+def write_text(path: Path, text: str, *, force: bool = False) -> None:
+    """Write a text file whole, in UTF-8.
+
+    Args:
+        path: as for `open_whole`.
+        text: what to write; bytes of a file name that are not UTF-8 are escaped, in JSON so that
+            reading it returns the same name.
+        force: as for `open_whole`.
 
     Raises:
-        MachineError: as `open_whole` does.
+        DigitwiseError: as `open_whole`.
+        MachineError: likewise.
     """
-    with open_whole(path) as file:
-        file.write(text.encode())
+    with open_whole(path, force=force) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
 
 
-def write_json(path: Path, document: dict[str, Any]) -> None:
-    """Writes a JSON file whole, indented for people.
+def write_json(path: Path, document: dict[str, Any], *, force: bool = False) -> None:
+    """Write a JSON file whole, indented for people.
 
     Raises:
-        MachineError: as `open_whole` does.
+        DigitwiseError: as `open_whole`.
+        MachineError: likewise.
     """
-    write_text(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n", force=force)
 
 
 def read_json(path: Path) -> dict[str, Any]:

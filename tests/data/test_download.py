@@ -191,7 +191,7 @@ def test_a_damaged_file_in_the_cache_is_fetched_anew(
     folder = download.fetch(entry)
     damaged = folder / entry.files[2].name
     damaged.write_bytes(damaged.read_bytes()[:50])
-    (folder / ".unfinished-left-by-a-killed-process").write_bytes(b"x")
+    (folder / ".unfinished-left-by-a-killed-process-0123456789abcdef").write_bytes(b"x")
     assert not download.fetched(entry)
     download.fetch(entry)
     assert download.fetched(entry)

@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import logging
-import os
 import shutil
 import time
 from collections import Counter
@@ -36,9 +35,17 @@ from digitwise.cluster.listing import (
 )
 from digitwise.data.images import LARGEST_FILE
 from digitwise.errors import DigitwiseError, MachineError, machine_error
-from digitwise.messages import say
+from digitwise.messages import printable, say
 from digitwise.reading.reader import Reader, Reading
-from digitwise.storage import hold_lock, open_whole, read_json, sweep_unfinished, write_json
+from digitwise.storage import (
+    MARK,
+    hold_lock,
+    is_marked,
+    open_whole,
+    read_json,
+    sweep_unfinished,
+    write_json,
+)
 
 SHARD_SIZE = 500
 JOB_FOLDER = "_job"  # readers of Parquet folders leave out what begins with _
@@ -165,7 +172,10 @@ def read_in_bulk(
                         if on_progress:
                             on_progress(total.inputs, inputs)
                 except KeyboardInterrupt:
-                    say(f"stopped at {total.inputs:,} of {inputs:,}: the same command goes on")
+                    say(
+                        f"stopped: {total.inputs:,} of {inputs:,} inputs are in {output}: run the "
+                        "same command again to continue"
+                    )
                     raise
         sweep_unfinished(folder)
     return BulkReading(Path(output), shards, resumed, total, time.perf_counter() - started)
@@ -331,14 +341,26 @@ class _Job:
             DigitwiseError: another process is working on it.
             MachineError: the folder cannot be written.
         """
+        file = self._own / "lock"
         try:
+            if self._own.is_dir() and any(self._own.iterdir()) and not _is_lock(file):
+                raise DigitwiseError(
+                    f"{self._own} was not made by Digitwise: choose another --output"
+                )
             self._own.mkdir(parents=True, exist_ok=True)
-            lock = (self._own / "lock").open("wb")
+            lock = file.open("ab")
         except OSError as error:
             raise machine_error(f"write {self._folder}", error) from error
         with lock:
+            lock.write(b"" if lock.tell() else f"{MARK}\n".encode())
+            lock.flush()
             hold_lock(lock, f"{self._folder}: another process is filling this folder: wait for it")
             yield
+
+
+def _is_lock(file: Path) -> bool:
+    """Return whether a file is the lock of a job, which is empty for a moment."""
+    return file.is_file() and (not file.stat().st_size or is_marked(file))
 
 
 @dataclass(frozen=True)
@@ -385,7 +407,7 @@ def _rows(reader: Reader, attempt: _Attempt) -> Iterator[Row]:
                 yield from _rows_of(reading, name)
         except Exception as error:  # whatever it is, the input has its row
             reason = " ".join(str(error).split()) or type(error).__name__
-            yield {"path": name, "error": reason}
+            yield {"path": name, "error": printable(reason)}
 
 
 def _rows_of(reading: Reading, name: str) -> Iterator[Row]:
@@ -410,7 +432,7 @@ def _rows_of(reading: Reading, name: str) -> Iterator[Row]:
 
 def _name(item: Input) -> str:
     """Names an input in the rows."""
-    path = os.fsencode(item.path).decode("utf-8", "backslashreplace")
+    path = printable(item.path)
     return path if item.row is None else f"{path}#{item.row}"
 
 
@@ -442,7 +464,7 @@ def _write(path: Path, rows: Iterator[Row], inputs: int) -> Counts:
         digits=len(digits.flatten()),
         others=sum(row["others"] for row in listed if row.get("line") == 1),
     )
-    table = table.replace_schema_metadata({_COUNTS: json.dumps(asdict(counts))})
+    table = table.replace_schema_metadata({_COUNTS: json.dumps(asdict(counts)), "Software": MARK})
     with open_whole(path) as file:
         pq.write_table(table, file)
     return counts

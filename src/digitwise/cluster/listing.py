@@ -4,6 +4,7 @@ import bisect
 import hashlib
 import itertools
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -15,7 +16,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from digitwise.data.images import PICTURE_SUFFIXES
 from digitwise.errors import DigitwiseError
-from digitwise.storage import open_whole
+from digitwise.messages import say
+from digitwise.storage import MARK, is_marked, open_whole
 
 _IMAGE_COLUMNS = ("image", "bytes", "content")
 _SHARDS_A_FILE = 1000
@@ -66,7 +68,10 @@ def write_listing(sources: Sequence[str], folder: Path, shard_size: int) -> List
         first = next(section, None)
         if first is None:
             break
-        with open_whole(_file(folder, number)) as file, pq.ParquetWriter(file, _SCHEMA) as writer:
+        with (
+            open_whole(_file(folder, number), force=True) as file,  # in a job's folder
+            pq.ParquetWriter(file, _SCHEMA) as writer,
+        ):
             for shard in itertools.chain([first], section):
                 inputs += len(shard)
                 paths = [os.fsencode(item.path) for item in shard]
@@ -153,11 +158,15 @@ class ParquetImages:
 
 
 def open_address(address: str) -> tuple[Any, str]:
-    """Finds the file system of an address and what the address is called there.
+    """Find the file system of an address, and the path there.
+
+    An existing local path is taken as it is, whatever characters it contains.
 
     Raises:
         DigitwiseError: its kind is unknown, or needs a package that is not installed.
     """
+    if os.path.lexists(address):
+        return LocalFileSystem(), os.path.abspath(address)
     try:
         return url_to_fs(address)
     except (ImportError, ValueError) as error:
@@ -165,10 +174,11 @@ def open_address(address: str) -> tuple[Any, str]:
 
 
 def _list(sources: Sequence[str], digest: "hashlib._Hash") -> Iterator[Input]:
-    """Goes through what there is to read, in order, and takes account of it."""
+    """Go through what there is to read, in order, and add it to the digest."""
+    skipped: Counter[str] = Counter()
     for source in sources:
         found = 0
-        for path, size, rows in _files(source):
+        for path, size, rows in _files(source, skipped):
             digest.update(os.fsencode(path) + f"\0{size}\0{rows}\n".encode())
             found += 1
             if rows is None:
@@ -176,16 +186,31 @@ def _list(sources: Sequence[str], digest: "hashlib._Hash") -> Iterator[Input]:
             else:
                 yield from (Input(path, row) for row in range(rows))
         if not found:
-            raise DigitwiseError(f"{source}: the folder holds no pictures")
+            reason = "no pictures but outputs of Digitwise" if skipped[source] else "no pictures"
+            raise DigitwiseError(f"{source}: the folder holds {reason}")
+    if skipped.total():
+        say(
+            f"notice: {skipped.total():,} output{'s' * (skipped.total() > 1)} of Digitwise skipped "
+            "in folders: name a file to read it"
+        )
 
 
-def _files(source: str) -> Iterator[tuple[str, int | None, int | None]]:
-    """Finds a source's files: each one's address, its bytes and, of Parquet, its rows."""
+def _files(source: str, skipped: Counter[str]) -> Iterator[tuple[str, int | None, int | None]]:
+    """Find a source's files: each one's address, its bytes and, for Parquet, its rows.
+
+    What Digitwise wrote is counted in `skipped` instead, unless the source is that very file. Only
+    local files are checked: opening each file of a remote archive would take hours.
+    """
     system, path = open_address(source)
     _, *chain = source.split("::", 1)  # such as the archive that the files lie in
     try:
         for name, size in _named(system, path, source):
             is_local = isinstance(system, LocalFileSystem)
+            if is_local and _is_output(name):
+                if name != path:
+                    skipped[source] += 1
+                    continue
+                say(f"notice: {name} is an output of Digitwise: its labels are read, too")
             address = name if is_local else "::".join([system.unstrip_protocol(name), *chain])
             yield address, size, _rows(system, name) if _is_parquet(name) else None
     except FileNotFoundError as error:
@@ -197,7 +222,7 @@ def _files(source: str) -> Iterator[tuple[str, int | None, int | None]]:
 def _named(system: Any, path: str, source: str) -> Iterator[tuple[str, int | None]]:
     """Finds what a path, or a pattern of paths, names: files and, in folders, pictures."""
     names = [path]
-    if has_magic(path):
+    if has_magic(path) and not system.exists(path):
         names = sorted(system.glob(path))
         if not names:
             raise DigitwiseError(f"{source}: nothing has such a name")
@@ -216,6 +241,17 @@ def _walk(system: Any, folder: str) -> Iterator[tuple[str, int | None]]:
             yield from _walk(system, entry["name"])
         elif path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith("."):
             yield entry["name"], entry["size"]
+
+
+def _is_output(path: str) -> bool:
+    """Return whether Digitwise wrote a local file: a drawing, or rows of text."""
+    if not _is_parquet(path):
+        return is_marked(Path(path))
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (OSError, pa.ArrowInvalid):
+        return False
+    return metadata.get(b"Software") == MARK.encode()
 
 
 def _is_parquet(path: str) -> bool:

@@ -28,11 +28,17 @@ from digitwise.bundle import Bundle, open_bundle
 from digitwise.cluster.connection import LOCAL, check_ray, connected
 from digitwise.data.loading import load_dataset
 from digitwise.errors import DigitwiseError, MachineError
-from digitwise.messages import say
+from digitwise.messages import printable, say
 from digitwise.network.runs import SETTINGS_FILE, EpochFigures, Run
 from digitwise.network.settings import check_learning_rate, recipe_for, whole_number
 from digitwise.network.training import resume, train
-from digitwise.storage import folder_whole, read_json, write_json, write_text
+from digitwise.storage import (
+    folder_whole,
+    read_json,
+    sweep_unfinished,
+    write_json,
+    write_text,
+)
 
 PLAN_FILE = "sweep.json"
 RESULTS_FILE = "results.csv"
@@ -89,7 +95,7 @@ class Training:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the figures as plain data, for JSON and CSV."""
-        return {**asdict(self), "run": str(self.run)}
+        return {**asdict(self), "run": printable(self.run)}
 
 
 @dataclass(frozen=True)
@@ -293,14 +299,17 @@ def _draw(intervals: Mapping[str, Interval], random: np.random.Generator) -> Set
 
 
 def _keep_plan(folder: Path, plan: dict[str, Any]) -> None:
-    """Writes down what a sweep is, or makes sure that it is the one that was begun.
+    """Write down what a sweep is, or check that it is the one that was started.
 
     Raises:
-        DigitwiseError: the folder holds another sweep.
+        DigitwiseError: the folder holds another sweep, or something else.
         MachineError: the folder cannot be written.
     """
     file = folder / PLAN_FILE
     if not file.exists():
+        sweep_unfinished(folder)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise DigitwiseError(f"{folder} exists and is not a sweep's: choose another --output")
         write_json(file, plan)
     elif read_json(file) != plan:
         raise DigitwiseError(f"{folder} holds another sweep: name another --output")
@@ -495,4 +504,4 @@ def _write_results(folder: Path, searched: list[Training], chosen: list[Training
         for training in trainings:
             row = training.to_dict()
             writer.writerow({"stage": stage, **row.pop("settings"), **row})
-    write_text(folder / RESULTS_FILE, table.getvalue())
+    write_text(folder / RESULTS_FILE, table.getvalue(), force=True)  # in our folder

@@ -179,7 +179,7 @@ def _fetch_from(
     with _open(url, contact, mirrors_left) as answer:
         announced = int(answer.headers.get("Content-Length") or 0) or None
         progress.update(task, total=announced)
-        with open_whole(target) as written:
+        with open_whole(target, force=True) as written:  # in the cache, which is ours
             received = 0
             while chunk := _read(answer):
                 received += len(chunk)

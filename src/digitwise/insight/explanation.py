@@ -17,15 +17,17 @@ from digitwise.errors import DigitwiseError
 from digitwise.insight import pages
 from digitwise.insight.activations import Explainer, LayerOutput
 from digitwise.insight.attribution import class_activation, integrated_gradients, occlusion
+from digitwise.messages import printable
 from digitwise.reading.reader import Digit, Reader, Reading, as_digit
 from digitwise.reading.recognizer import check_crops
-from digitwise.storage import write_text
+from digitwise.storage import check_output, protected, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NEIGHBORS = 8
 PAGE_FILE = "index.html"
+PICTURE_FILE = "picture.png"
 
 
 @dataclass(frozen=True)
@@ -104,39 +106,48 @@ class Explanation:
     def to_dict(self) -> dict[str, Any]:
         """Returns the numbers as plain data."""
         return {
-            "path": self.reading.path,
+            "path": None if self.reading.path is None else printable(self.reading.path),
             "bundle": str(self.bundle.path),
             "text": self.reading.text,
             "digits": [digit.to_dict(self.bundle.classes) for digit in self.digits],
         }
 
-    def save(self, folder: str | Path) -> list[Path]:
-        """Draws everything into a folder: a PNG a figure, and a page, `index.html`, of all.
+    def save(self, folder: str | Path, *, force: bool = False) -> list[Path]:
+        """Draw everything into a folder: a PNG per figure, and `index.html`, a page of all.
 
         Args:
-            folder: made where it is missing.
+            folder: where the files are written; created if missing. Files that Digitwise wrote
+                are replaced.
+            force: whether to replace files that Digitwise did not write. The picture that was read
+                and the bundle are never replaced.
 
         Returns:
             The files written, the page first.
 
         Raises:
-            DigitwiseError: matplotlib is missing.
+            DigitwiseError: matplotlib is missing, or a file exists and must be kept.
             MachineError: the disk is full or permission is missing.
         """
+        with protected([self.reading.path, self.bundle.path]):
+            return self._save(Path(folder), force)
+
+    def _save(self, folder: Path, force: bool) -> list[Path]:
+        """Draw everything into a folder."""
         from digitwise.insight import figures
 
-        folder = Path(folder)
-        self.reading.save(folder / "picture.png")
-        sections, files = [], [folder / "picture.png"]
+        page = folder / PAGE_FILE
+        check_output(page, force=force)  # before anything is drawn
+        self.reading.save(folder / PICTURE_FILE, force=force)
+        sections, files = [], [folder / PICTURE_FILE]
         for number, part in enumerate(self.digits, 1):
             prefix = f"{number:02}-digit-{_file_name(part.digit.text)}"
             shown = []
             for name, (caption, figure) in _figures(part, self.bundle.classes).items():
-                files.append(figures.save(figure, folder / f"{prefix}-{name}.png"))
+                file = folder / f"{prefix}-{name}.png"
+                files.append(figures.save(figure, file, force=force))
                 shown.append((files[-1].name, caption))
             sections.append((f"Digit {number}: read as {part.digit.text}", shown))
-        page = folder / PAGE_FILE
-        write_text(page, _page(self, sections))
+        write_text(page, _page(self, sections), force=force)
         return [page, *files]
 
 
@@ -316,7 +327,7 @@ def _page(explanation: Explanation, sections: list[tuple[str, list[tuple[str, st
         f"<h1>{html.escape(title)}</h1><p>Read as <strong>{read}</strong> by the network "
         f"“{html.escape(explanation.bundle.architecture)}”. Evidence is told in nats: one makes a "
         "digit 2.7 times as probable. Each picture opens in full size.</p>",
-        '<p><img src="picture.png" alt="The picture with a box around each digit"></p>',
+        f'<p><img src="{PICTURE_FILE}" alt="The picture with a box around each digit"></p>',
     ]
     for heading, shown in sections:
         drawn = "\n".join(pages.figure(file, caption, opens=True) for file, caption in shown)

@@ -12,7 +12,7 @@ from digitwise.data.formats import LabeledImages
 from digitwise.errors import missing_extra
 from digitwise.insight.activations import LayerOutput
 from digitwise.network.evaluation import CALIBRATION_BINS, Evaluation
-from digitwise.storage import open_whole
+from digitwise.storage import MARK, open_whole
 
 try:
     from matplotlib.colors import LinearSegmentedColormap
@@ -140,29 +140,52 @@ def worst_mistakes(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: Path) -> Path:
-    """Writes a figure as PNG.
+EVALUATION: dict[str, Callable[[Evaluation], Figure]] = {
+    "confusion.png": confusion_matrix,
+    "calibration.png": calibration_curve,
+    "mistakes.png": worst_mistakes,
+}
+
+
+def save(figure: Figure, path: Path, *, force: bool = False) -> Path:
+    """Write a figure as PNG.
+
+    Args:
+        figure: what to write.
+        path: the file. One that Digitwise wrote is replaced.
+        force: whether to replace a file that Digitwise did not write.
 
     Raises:
+        DigitwiseError: the file exists and must be kept.
         MachineError: the disk is full or permission is missing.
     """
-    with open_whole(path) as file:
-        figure.savefig(file, format="png", dpi=DPI, pil_kwargs={"compress_level": 3})
+    with open_whole(path, force=force) as file:
+        figure.savefig(
+            file,
+            format="png",
+            dpi=DPI,
+            metadata={"Software": MARK},
+            pil_kwargs={"compress_level": 3},
+        )
     return path
 
 
-def save_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
-    """Draws all figures of an evaluation into a folder.
+def save_evaluation(evaluation: Evaluation, folder: Path, *, force: bool = False) -> list[Path]:
+    """Draw all figures of an evaluation into a folder.
+
+    Args:
+        evaluation: what to draw.
+        folder: where the files of `EVALUATION` are written.
+        force: as for `save`.
 
     Returns:
         The files written.
+
+    Raises:
+        DigitwiseError: as `save`.
+        MachineError: likewise.
     """
-    drawings: dict[str, Callable[[Evaluation], Any]] = {
-        "confusion.png": confusion_matrix,
-        "calibration.png": calibration_curve,
-        "mistakes.png": worst_mistakes,
-    }
-    return [save(draw(evaluation), folder / name) for name, draw in drawings.items()]
+    return [save(draw(evaluation), folder / name, force=force) for name, draw in EVALUATION.items()]
 
 
 def crop_and_input(crop: UInt8[np.ndarray, "h w 3"], image: UInt8[np.ndarray, "28 28"]) -> Figure:

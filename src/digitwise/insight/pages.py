@@ -9,6 +9,9 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from digitwise.messages import printable
+from digitwise.storage import MARK
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -33,8 +36,9 @@ def page(title: str, body: str, style: str = "") -> str:
         body: its content, as HTML.
         style: CSS besides what all pages have.
     """
-    return (
+    return printable(
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="generator" content="{MARK}">'
         f"<title>{html.escape(title)}</title>"
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<link rel="icon" href="data:,"><style>{_STYLE}{style}</style></head>\n'

@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Float, Integer, UInt8
 
 from digitwise.bundle import Bundle, open_bundle
-from digitwise.errors import DigitwiseError, missing_extra
+from digitwise.errors import missing_extra
 from digitwise.insight import figures, pages
 from digitwise.insight.activations import Explainer
 from digitwise.network.evaluation import Evaluation, evaluate
-from digitwise.storage import write_text
+from digitwise.storage import check_output, protected, write_text
 
 try:
     from sklearn.manifold import TSNE
@@ -51,28 +51,38 @@ def report(
     dataset: str | None = None,
     path: str | Path | None = None,
     allow_sample: bool = True,
+    force: bool = False,
 ) -> Path:
-    """Writes an HTML file about a bundle that needs nothing from elsewhere.
+    """Write an HTML file about a bundle that needs no other files.
 
     Args:
         bundle: a bundle, or where one lies.
-        output: the file to write, which must not exist.
+        output: the file to write. An earlier report is replaced.
         dataset: what to test on, as `evaluate` takes it.
         path: your own data to test on, likewise.
         allow_sample: whether the built-in sample may stand in for MNIST.
+        force: whether to replace a file that Digitwise did not write. Neither the bundle's files
+            nor the test data's are ever replaced.
 
     Returns:
         The file.
 
     Raises:
-        DigitwiseError: the file exists, the bundle lacks what explaining needs, the data is bad,
-            or an extra is missing.
+        DigitwiseError: the file exists and must be kept, the bundle lacks what explaining needs,
+            the data is bad, or an extra is missing.
         MachineError: the disk is full or permission is missing.
     """
     file = Path(output)
-    if file.exists():
-        raise DigitwiseError(f"{file} exists: choose another --output")
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    with protected([opened.path, path]):
+        check_output(file, force=force)
+        page = _page(opened, dataset, path, allow_sample)
+        write_text(file, page, force=force)
+    return file
+
+
+def _page(opened: Bundle, dataset: str | None, path: str | Path | None, allow_sample: bool) -> str:
+    """Test a bundle, and put together the page about it."""
     explainer = Explainer(opened)
     evaluation = evaluate(opened, dataset=dataset, path=path, allow_sample=allow_sample)
     tested = _Tested(opened, explainer, evaluation)
@@ -94,8 +104,7 @@ def report(
         for number, (name, content) in enumerate(sections.items(), 1)
     )
     body = f"<h1>{html.escape(title)}</h1><nav><ol>{entries}</ol></nav>\n{parts}"
-    write_text(file, pages.page(title, body, _STYLE))
-    return file
+    return pages.page(title, body, _STYLE)
 
 
 def _what_it_is(tested: _Tested) -> str:

@@ -108,7 +108,8 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     for part in ("variables", "optimizer", "best"):
         for number, value in enumerate(getattr(checkpoint, part)):
             arrays[f"{part}/{number:04}"] = value
-    with open_whole(folder / f"epoch-{checkpoint.state.epoch:05}.npz") as file:
+    file_name = f"epoch-{checkpoint.state.epoch:05}.npz"
+    with open_whole(folder / file_name, force=True) as file:  # in a run's folder, which is ours
         np.savez(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
     for outdated in _list(folder)[:-_KEPT]:
         outdated.unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -29,6 +28,7 @@ from digitwise.errors import (
 from digitwise.messages import warnings_ignored
 from digitwise.network.backend import keras, native_log_held_back, open_model
 from digitwise.network.evaluation import find_test_data, test_images
+from digitwise.storage import check_output, move_whole, protected
 
 TOLERANCE = 1e-4  # largest difference of a probability that counts as agreement
 _MOST_DIFFERING = 0.01  # of images, that eight bits may change the class of
@@ -84,6 +84,7 @@ def export(
     output: str | Path | None = None,
     *,
     int8: bool = False,
+    force: bool = False,
 ) -> Export:
     """Writes a bundle's network in another form, sure that it agrees with the Keras model.
 
@@ -98,14 +99,16 @@ def export(
         output: the file or folder to write, which must not exist (nor, for "openvino", the `.bin`
             beside it); left out, the network's name with the form's ending, in the current folder.
         int8: quantizes weights and values to eight bits; for ONNX and LiteRT alone.
+        force: whether to replace an existing file. Folders, and the bundle's own files, are never
+            replaced.
 
     Returns:
         Where it lies, and how it compares. Its probabilities are the network's own, not divided by
         the bundle's temperature.
 
     Raises:
-        DigitwiseError: there is no such form, `output` exists, a package is missing, or the
-            export disagrees with the model: then nothing is left.
+        DigitwiseError: there is no such form, `output` exists and must be kept, a package is
+            missing, or the export disagrees with the model: then nothing is left.
         MachineError: the disk is full or permission is missing.
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
@@ -119,9 +122,14 @@ def export(
     if ending.startswith(".") and target.suffix != ending:
         raise DigitwiseError(f"--output {target}: what is written as {form} ends in {ending}")
     beside = [target.with_suffix(".bin")] if form == "openvino" else []
-    for file in (target, *beside):
-        if file.exists():
-            raise DigitwiseError(f"{file} exists: name another --output")
+    with protected([opened.path]):
+        for file in (target, *beside):
+            check_output(file, force=force)
+        return _export(opened, form, target, int8=int8, force=force)
+
+
+def _export(opened: Bundle, form: str, target: Path, *, int8: bool, force: bool) -> Export:
+    """Write a network under a temporary name, and give it its own once it agrees."""
     if form == "openvino":
         _import_openvino()  # refuses before the work where it is missing
     model = float32_copy(open_model(opened.path / KERAS_FILE))
@@ -137,7 +145,7 @@ def export(
             _check_agreement(target.name, found, expected, int8=int8)
             size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
             for part in Path(folder).iterdir():
-                shutil.move(part, target.parent / part.name)
+                move_whole(part, target.parent / part.name, force=force)
     except OSError as error:
         raise machine_error(f"write {target}", error) from error
     accuracies = (

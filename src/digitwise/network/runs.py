@@ -78,7 +78,7 @@ class Run:
         writer = csv.DictWriter(table, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)
-        write_text(self.folder / "history.csv", table.getvalue())
+        write_text(self.folder / "history.csv", table.getvalue(), force=True)  # in our folder
 
     def read_history(self) -> list[EpochFigures]:
         """Reads `history.csv`; an empty list where there is none yet."""

@@ -24,6 +24,7 @@ from digitwise.data.images import (
     open_pictures,
 )
 from digitwise.errors import DigitwiseError
+from digitwise.messages import printable
 from digitwise.reading.glyphs import Glyph, find_glyphs
 from digitwise.reading.orientation import uprightness
 from digitwise.reading.recognizer import Classification, Recognizer, check_crops
@@ -39,7 +40,7 @@ from digitwise.reading.segmentation import (
     rotation,
     turn,
 )
-from digitwise.storage import open_whole
+from digitwise.storage import image_mark, open_whole, protected
 
 Box = tuple[int, int, int, int]
 
@@ -181,20 +182,24 @@ class Reading:
             raise DigitwiseError(self.error or "the reading has no picture to draw on")
         return draw_reading(self.pixels, self)
 
-    def save(self, path: str | Path) -> None:
-        """Draws boxes and digits over the picture, into an image file.
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Draw boxes and digits over the picture, into an image file.
 
         Args:
-            path: the image file; its suffix, such as .png or .jpg, decides the format.
+            path: the image file; its suffix, such as .png or .jpg, decides the format. A file that
+                Digitwise wrote is replaced.
+            force: whether to replace a file that Digitwise did not write. The picture that was
+                read is never replaced.
 
         Raises:
-            DigitwiseError: the suffix is not that of an image format.
+            DigitwiseError: the suffix is not that of an image format, or the file exists and must
+                be kept.
             MachineError: the file cannot be written.
         """
         image_format = _format_of(Path(path))
         drawn = self.draw()
-        with open_whole(Path(path)) as file:
-            drawn.save(file, format=image_format)
+        with protected([self.path]), open_whole(Path(path), force=force) as file:
+            drawn.save(file, format=image_format, **image_mark(image_format))
 
     def show(self) -> None:
         """Draws boxes and digits over the picture and shows it in the system's viewer."""
@@ -202,10 +207,11 @@ class Reading:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the reading as plain data, for JSON."""
+        path = None if self.path is None else printable(self.path)
         if self.error is not None:
-            return {"path": self.path, "page": self.page, "error": self.error}
+            return {"path": path, "page": self.page, "error": self.error}
         document: dict[str, Any] = {
-            "path": self.path,
+            "path": path,
             "page": self.page,
             "width": self.width,
             "height": self.height,
