@@ -1,6 +1,8 @@
 """What is said on the way: one line each, to stderr, so that stdout stays the answer's own."""
 
 import contextlib
+import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,6 +16,40 @@ Item = TypeVar("Item")
 def say(text: str) -> None:
     """Prints a line to stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def quiet_loggers(*names: str, level: int = logging.ERROR) -> Iterator[None]:
+    """Raise the level of other packages' loggers, and restore it afterwards.
+
+    Args:
+        names: the loggers' names.
+        level: the lowest level that is still logged.
+    """
+    loggers = [logging.getLogger(name) for name in names]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(level)
+    try:
+        yield
+    finally:
+        for logger, restored in zip(loggers, before, strict=True):
+            logger.setLevel(restored)
+
+
+@contextlib.contextmanager
+def environment_defaults(values: dict[str, str]) -> Iterator[None]:
+    """Set environment variables that the user has not set, and restore all of them afterwards."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update({name: values[name] for name, value in before.items() if value is None})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def stderr_console() -> Console:

@@ -24,11 +24,13 @@ from digitwise.errors import (
     MachineError,
     SampleDataWarning,
     machine_error,
-    missing_extra,
     unknown_name,
 )
+from digitwise.messages import environment_defaults, quiet_loggers
 from digitwise.network.backend import keras, native_log_held_back, open_model
 from digitwise.network.evaluation import find_test_data, test_images
+from digitwise.network.process import random_state_kept
+from digitwise.runtimes import import_onnxruntime, import_openvino
 
 TOLERANCE = 1e-4  # largest difference of a probability that counts as agreement
 _MOST_DIFFERING = 0.01  # of images, that eight bits may change the class of
@@ -123,7 +125,7 @@ def export(
         if file.exists():
             raise DigitwiseError(f"{file} exists: name another --output")
     if form == "openvino":
-        _import_openvino()  # refuses before the work where it is missing
+        import_openvino()  # refuses before the work where it is missing
     model = float32_copy(open_model(opened.path / KERAS_FILE))
     images = _comparison_images(opened)
     try:
@@ -189,6 +191,7 @@ def export_int8(onnx_file: Path, path: Path, examples: Float32[np.ndarray, "n h 
         _check_agreement(path.name, found, expected, int8=True)
 
 
+@random_state_kept()
 def float32_copy(model: "keras.Sequential") -> "keras.Sequential":
     """Rebuilds a model for inference: every layer in float32, without random augmentation.
 
@@ -292,6 +295,7 @@ def _write(
 
 def _write_onnx(model: "keras.Sequential", path: Path) -> None:
     """Writes an ONNX file."""
+    import_onnxruntime()  # before tf2onnx, which imports it too
     try:
         model.export(path, format="onnx", verbose=False)
         open_session(path)
@@ -324,6 +328,8 @@ def _quantize_onnx(onnx_file: Path, path: Path, examples: Float32[np.ndarray, "n
     follows stay float32: a softmax in eight bits knows no probability below 1/256.
     """
     import onnx
+
+    import_onnxruntime()
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -378,19 +384,12 @@ def _write_litert(
 
 def _write_openvino(model: "keras.Sequential", path: Path) -> None:
     """Writes OpenVINO's two files, by way of ONNX, whose convolutions come folded."""
-    openvino = _import_openvino()
+    openvino = import_openvino()
     with tempfile.TemporaryDirectory() as folder:
         _write_onnx(model, Path(folder) / "model.onnx")
-        converted = openvino.convert_model(Path(folder) / "model.onnx")
-    openvino.save_model(converted, path, compress_to_fp16=False)
-
-
-def _import_openvino() -> Any:
-    try:
-        import openvino
-    except ImportError as error:
-        raise missing_extra("OpenVINO", "openvino") from error
-    return openvino
+        # Not convert_model(): it reports each conversion when the host has imported OpenVINO.
+        converted = openvino.Core().read_model(Path(folder) / "model.onnx")
+        openvino.save_model(converted, path, compress_to_fp16=False)
 
 
 def _predict(
@@ -425,7 +424,7 @@ def _run_litert(path: Path) -> Network:
 
 def _run_openvino(path: Path) -> Network:
     compiled = (
-        _import_openvino().Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        import_openvino().Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     )
     return _in_batches(lambda x: compiled(x)[0])
 
@@ -503,8 +502,9 @@ def _removed_on_failure(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps the converters' own log lines and warnings from the screen."""
-    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL + 1)
-    with warnings.catch_warnings(), native_log_held_back():
+    variable = environment_defaults({"TF_CPP_MIN_LOG_LEVEL": "3"})  # tf2onnx sets it for good
+    logger = quiet_loggers("tf2onnx", level=logging.CRITICAL + 1)
+    with variable, logger, warnings.catch_warnings(), native_log_held_back():
         warnings.simplefilter("ignore")
         yield
 

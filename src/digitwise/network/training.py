@@ -41,6 +41,7 @@ from digitwise.data.preprocessing import add_channel, normalize, split
 from digitwise.errors import DigitwiseError, MissingClassWarning, TakenError, missing_extra
 from digitwise.messages import say
 from digitwise.network.evaluation import calibrate, score
+from digitwise.network.process import random_state_kept
 from digitwise.network.runs import SETTINGS_FILE, OnEpoch, Run, plan_run
 from digitwise.network.settings import (
     OWN_NETWORK,
@@ -72,6 +73,7 @@ _MOST_REPEATS = 100  # of a user's own image in an epoch
 _PASSING = 0.997  # of validation digits
 
 
+@random_state_kept()
 def train(
     model: "str | keras.Sequential" = "tutorial",
     *,
@@ -325,6 +327,7 @@ def _parts(
     return np.concatenate([kept, np.tile(own, repeats - 1)]), held
 
 
+@random_state_kept()
 def resume(
     run: str | Path,
     asked: Mapping[str, Any] | None = None,
