@@ -38,6 +38,7 @@ from digitwise.data.loading import load_dataset
 from digitwise.data.normalization import fit_to_mnist
 from digitwise.network.evaluation import expected_calibration_error
 from digitwise.reading.reader import Reader
+from digitwise.runtimes import import_openvino
 
 STARTS = 7
 TURNS = 3
@@ -296,9 +297,7 @@ def _onnx_runtime(bundle: Path) -> Callable[[np.ndarray], Any]:
 
 
 def _openvino(bundle: Path, **precision: str) -> Callable[[np.ndarray], Any]:
-    import openvino
-
-    compiled = openvino.Core().compile_model(bundle / "model.onnx", "CPU", precision)
+    compiled = import_openvino().Core().compile_model(bundle / "model.onnx", "CPU", precision)
     return _in_batches(lambda x: compiled(x)[0])
 
 

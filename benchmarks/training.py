@@ -96,8 +96,9 @@ def digitwise_side(precision: str) -> dict[str, float]:
     """The same five steps by digitwise, with checkpoints, bundle and evaluation besides."""
     import tf2onnx  # noqa: F401  # both imported before the clock starts, as keras is
 
-    from digitwise.network import fitting, training
+    from digitwise.network import fitting, process, training
 
+    process.keep_freed_memory()  # as the command does
     fitted = 0.0
     fit = fitting.fit
 

@@ -5,7 +5,9 @@ import gzip
 import os
 import resource
 import shutil
-from collections.abc import Iterator
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import digitwise
 from digitwise.data.formats import idx_bytes
 
 GIVEN_DATA = os.environ.get("DIGITWISE_DATA")
+PATIENCE = 600  # seconds to wait for another process; only a hang takes so long
 NOWHERE = "http://127.0.0.1:9"  # the discard port: refused at once
 
 
@@ -97,6 +100,27 @@ def page(browser: Any) -> Iterator[Any]:
         )
         yield opened
     assert not faults
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str | Path], **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """Start a process that does not outlive the block, whatever happens in the block."""
+    with subprocess.Popen([*map(str, command)], **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_until(happened: Callable[[], bool], process: subprocess.Popen[Any] | None = None) -> None:
+    """Wait until something has happened; fail if `process` ends before, or after `PATIENCE`."""
+    until = time.monotonic() + PATIENCE
+    while not happened():
+        if process is not None and process.poll() is not None:
+            raise AssertionError(f"ended with {process.returncode}: {process.communicate()[1]}")
+        if time.monotonic() > until:
+            raise AssertionError(f"it did not happen within {PATIENCE} seconds")
+        time.sleep(0.005)
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:

@@ -1,6 +1,7 @@
 """The rules between the rooms, as docs/architecture.md states them."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "digitwise"
-SHARED = {"errors", "messages", "storage"}
+SHARED = {"errors", "messages", "runtimes", "storage"}
 ALLOWED = {
     "data": {"data", "bundle"},
     "bundle": set(),
@@ -64,6 +65,16 @@ def test_keras_is_imported_in_the_network_room_alone(file: Path) -> None:
 def test_ray_is_imported_in_the_cluster_room_alone(file: Path) -> None:
     roots = {module.split(".")[0] for module in _imports(file)}
     assert file.parent.name == "cluster" or not roots & {"ray", "pyarrow", "fsspec"}
+
+
+@pytest.mark.parametrize("file", _files(), ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_runtimes_with_telemetry_are_imported_in_one_place(file: Path) -> None:
+    if file.name == "runtimes.py":
+        return
+    text = file.read_text().replace("if TYPE_CHECKING:\n    import onnxruntime\n", "")
+    assert not re.search(
+        r"^\s*(from|import) (openvino|onnxruntime)\b(?!\.quantization)", text, re.M
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from digitwise.errors import DigitwiseError, machine_error, wrong_type
+from digitwise.runtimes import import_onnxruntime
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -268,10 +269,8 @@ def open_session(*parts: Path | bytes) -> "onnxruntime.InferenceSession":
     Raises:
         DigitwiseError: the first file is damaged or no ONNX.
     """
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     path = parts[0] if isinstance(parts[0], Path) else "network"
-
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = _threads()

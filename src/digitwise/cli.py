@@ -6,6 +6,7 @@ import importlib.util
 import io
 import itertools
 import json
+import logging
 import os
 import re
 import signal
@@ -109,6 +110,8 @@ SampleOption = Annotated[
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
+    for package in ("matplotlib", "tensorflow"):
+        logging.getLogger(package).setLevel(logging.ERROR)
     if version:
         from digitwise import __version__
 
@@ -192,8 +195,9 @@ def train(
 ) -> None:
     """Load, preprocess, train and evaluate; leaves a bundle in the run's folder."""
     _set_verbose(verbose)
-    from digitwise.network import training
+    from digitwise.network import process, training
 
+    process.keep_freed_memory()
     if resume is not None:
         if output is not None:
             raise DigitwiseError("--output does not go with --resume: the run has its folder")
@@ -988,6 +992,7 @@ def _set_verbose(verbose: bool) -> None:
     """Lets native log lines through; has to be known before Keras is imported."""
     if verbose:
         os.environ["DIGITWISE_VERBOSE"] = "1"
+        logging.getLogger("tensorflow").setLevel(logging.NOTSET)
 
 
 def _check_folder(output: Path) -> None:

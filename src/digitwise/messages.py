@@ -1,6 +1,8 @@
 """What is said on the way: one line each, to stderr, so that stdout stays the answer's own."""
 
 import contextlib
+import logging
+import os
 import re
 import sys
 import threading
@@ -35,6 +37,40 @@ def _escaped(surrogate: re.Match[str]) -> str:
     """Escape a lone surrogate, by the byte it stands for if there is one."""
     number = ord(surrogate[0])
     return f"\\x{number - 0xDC00:02x}" if 0xDC80 <= number <= 0xDCFF else f"\\u{number:04x}"
+
+
+@contextlib.contextmanager
+def quiet_loggers(*names: str, level: int = logging.ERROR) -> Iterator[None]:
+    """Raise the level of other packages' loggers, and restore it afterwards.
+
+    Args:
+        names: the loggers' names.
+        level: the lowest level that is still logged.
+    """
+    loggers = [logging.getLogger(name) for name in names]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(level)
+    try:
+        yield
+    finally:
+        for logger, restored in zip(loggers, before, strict=True):
+            logger.setLevel(restored)
+
+
+@contextlib.contextmanager
+def environment_defaults(values: dict[str, str]) -> Iterator[None]:
+    """Set environment variables that the user has not set, and restore all of them afterwards."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update({name: values[name] for name, value in before.items() if value is None})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def stderr_console() -> "Console":
@@ -113,7 +149,22 @@ class _ThreadFilter(threading.local):
 
 
 _ignoring = _ThreadFilter()
-_IGNORED = ("ignore", _ignoring, Warning, None, 0)
+_IGNORED: Any = ("ignore", _ignoring, Warning, None, 0)
+
+
+@contextlib.contextmanager
+def _filter_first() -> Iterator[None]:
+    """Keep our filter first in the list of warning filters."""
+    filters: Any = warnings.filters
+    filters.insert(0, _IGNORED)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # somebody else has reset the list
+            filters.remove(_IGNORED)
+
+
+_filtered = Shared(_filter_first)
 
 
 @contextlib.contextmanager
@@ -121,17 +172,16 @@ def warnings_ignored() -> Iterator[None]:
     """Ignore warnings in this thread only, unlike `warnings.catch_warnings`.
 
     Before Python 3.14, `catch_warnings` replaces the filters of the whole process, and two threads
-    that leave it in the wrong order leave warnings off for good. This keeps one filter first in the
-    list, which matches only in threads that asked for it. Never yield from a generator inside.
+    that leave it in the wrong order leave warnings off for good. This keeps one filter in the list
+    while any thread is inside, which matches only in those threads. Never yield from a generator
+    inside.
     """
-    filters: list[Any] = warnings.filters  # type: ignore[assignment]
-    if not filters or filters[0] is not _IGNORED:
-        filters[:] = [_IGNORED, *(entry for entry in filters if entry is not _IGNORED)]
-    _ignoring.depth += 1
-    try:
-        yield
-    finally:
-        _ignoring.depth -= 1
+    with _filtered:
+        _ignoring.depth += 1
+        try:
+            yield
+        finally:
+            _ignoring.depth -= 1
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import io
 import json
-import logging
 import shutil
 import time
 from collections import Counter
@@ -35,7 +34,7 @@ from digitwise.cluster.listing import (
 )
 from digitwise.data.images import LARGEST_FILE
 from digitwise.errors import DigitwiseError, MachineError, machine_error
-from digitwise.messages import printable, say
+from digitwise.messages import printable, quiet_loggers, say
 from digitwise.reading.reader import Reader, Reading
 from digitwise.storage import (
     MARK,
@@ -197,7 +196,6 @@ def _results(missing: list[int], worker: tuple[str, str], workers: int) -> Itera
     """
     import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     size = min(workers, len(missing))
     shards = ray.data.from_items(
@@ -210,11 +208,12 @@ def _results(missing: list[int], worker: tuple[str, str], workers: int) -> Itera
         num_cpus=1,
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=size, initial_size=size),
     )
-    for result in read.iter_rows():
-        refused = result.pop("refused")
-        if refused:
-            raise MachineError(f"write to {worker[0]}", refused)
-        yield Counts(**result)
+    with quiet_loggers("ray.data"):
+        for result in read.iter_rows():
+            refused = result.pop("refused")
+            if refused:
+                raise MachineError(f"write to {worker[0]}", refused)
+            yield Counts(**result)
 
 
 class ShardReader:

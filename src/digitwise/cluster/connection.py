@@ -2,14 +2,13 @@
 
 import contextlib
 import logging
-import os
 import socket
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 
 from digitwise.errors import DigitwiseError, missing_extra
-from digitwise.messages import Shared
+from digitwise.messages import Shared, environment_defaults, quiet_loggers
 
 LOCAL = "local"
 _PATIENCE = 10  # seconds
@@ -49,8 +48,12 @@ def connected(address: str) -> Iterator[int]:
         DigitwiseError: no cluster answers at the address.
     """
     is_local = address == LOCAL
-    for name, value in (_QUIET | (_LOOPBACK if is_local else {})).items():
-        os.environ.setdefault(name, value)
+    with environment_defaults(_QUIET | (_LOOPBACK if is_local else {})), quiet_loggers("ray"):
+        yield from _joined(address, is_local)
+
+
+def _joined(address: str, is_local: bool) -> Iterator[int]:
+    """Join a cluster while the generator is open, and yield its number of CPUs."""
     import ray
 
     joined = not ray.is_initialized()
@@ -58,12 +61,13 @@ def connected(address: str) -> Iterator[int]:
         try:
             if address not in (LOCAL, "auto"):
                 _knock(address)
-            ray.init(
-                address,
-                include_dashboard=False if is_local else None,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
+            with _no_usage_process() if is_local else contextlib.nullcontext():
+                ray.init(
+                    address,
+                    include_dashboard=False if is_local else None,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                )
         except (OSError, RuntimeError) as error:
             raise DigitwiseError(
                 f"--cluster {address}: no Ray cluster answers there: start one with "
@@ -75,6 +79,23 @@ def connected(address: str) -> Iterator[int]:
     finally:
         if joined:
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def _no_usage_process() -> Iterator[None]:
+    """Keep Ray from starting the process that reports usage.
+
+    Without the dashboard, that is all the process does. Even with usage statistics switched off
+    it looks up the metadata servers of three cloud providers.
+    """
+    from ray._private import services
+
+    start = services.start_api_server
+    services.start_api_server = lambda *_, **__: (None, None)
+    try:
+        yield
+    finally:
+        services.start_api_server = start
 
 
 def _knock(address: str) -> None:

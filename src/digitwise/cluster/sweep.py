@@ -28,7 +28,8 @@ from digitwise.bundle import Bundle, open_bundle
 from digitwise.cluster.connection import LOCAL, check_ray, connected
 from digitwise.data.loading import load_dataset
 from digitwise.errors import DigitwiseError, MachineError
-from digitwise.messages import printable, say
+from digitwise.messages import environment_defaults, printable, say
+from digitwise.network.process import keep_freed_memory
 from digitwise.network.runs import SETTINGS_FILE, EpochFigures, Run
 from digitwise.network.settings import check_learning_rate, recipe_for, whole_number
 from digitwise.network.training import resume, train
@@ -315,6 +316,7 @@ def _keep_plan(folder: Path, plan: dict[str, Any]) -> None:
         raise DigitwiseError(f"{folder} holds another sweep: name another --output")
 
 
+@environment_defaults({"RAY_AIR_NEW_OUTPUT": "0"})  # otherwise Tune prints boxes to stdout
 def _train_all(
     folder: Path,
     arguments: dict[str, Any],
@@ -334,7 +336,6 @@ def _train_all(
     Raises:
         MachineError: a worker could not write.
     """
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # else Tune prints boxes to stdout
     from ray import tune
 
     from digitwise.cluster.callbacks import OnComplete
@@ -407,6 +408,7 @@ def _train(
 ) -> None:
     """Trains one network, or goes on with it, and reports each epoch."""
     os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")  # Ray's
+    keep_freed_memory()
     run = _run(folder, settings, seed)
 
     def tell(figures: EpochFigures) -> None:

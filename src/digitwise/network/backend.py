@@ -1,8 +1,6 @@
 """Keras, imported without the log lines of what lies below it."""
 
 import contextlib
-import ctypes
-import logging
 import os
 import re
 import sys
@@ -12,7 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from digitwise.errors import DigitwiseError, missing_extra
-from digitwise.messages import Shared
+from digitwise.messages import Shared, environment_defaults, quiet_loggers
+from digitwise.network.process import random_state_kept
 
 VERBOSE_VARIABLE = "DIGITWISE_VERBOSE"
 
@@ -61,29 +60,24 @@ def native_log_held_back() -> contextlib.AbstractContextManager[None]:
     return _held_native_log
 
 
-def _keep_freed_memory() -> None:
-    """Lets glibc keep what TensorFlow frees, instead of giving it back and fetching it anew.
+@contextlib.contextmanager
+def _quiet_import() -> Iterator[None]:
+    """Keep TensorFlow from logging while it is imported, unless the user asked for its log.
 
-    A convolution's buffers are freed and wanted again at each step; that page faults take a half
-    of the time was seen on a machine without oneDNN's blocked convolutions. Elsewhere than on
-    glibc nothing is done.
+    Its native code reads the variable once, so that the host's environment can be restored.
     """
-    allocator = ctypes.CDLL(None)
-    if not hasattr(allocator, "mallopt") or not hasattr(allocator, "gnu_get_libc_version"):
+    if os.environ.get(VERBOSE_VARIABLE):
+        yield
         return
-    arenas, mapped, trim, pad = -8, -4, -1, -2  # M_ARENA_MAX, M_MMAP_MAX, M_TRIM_…, M_TOP_PAD
-    for option, value in ((arenas, 1), (mapped, 0), (trim, 2**31 - 1), (pad, 2**28)):
-        allocator.mallopt(option, value)
+    variable = environment_defaults({"TF_CPP_MIN_LOG_LEVEL": "3"})
+    with variable, quiet_loggers("tensorflow"), native_log_held_back():
+        yield
 
 
 if find_spec("keras") is None:
     raise missing_extra("Keras", "train")
-if not os.environ.get(VERBOSE_VARIABLE):
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-_keep_freed_memory()
 try:
-    with native_log_held_back():
+    with _quiet_import():
         import keras
 
         if keras.backend.backend() == "tensorflow":
@@ -96,6 +90,7 @@ except (ImportError, ValueError) as error:
     raise DigitwiseError(f"Keras cannot start on the backend '{chosen}': {reason}") from error
 
 
+@random_state_kept()
 def open_model(file: Path) -> "keras.Sequential":
     """Opens a bundle's Keras model, not compiled, without running code from it.
 

@@ -22,12 +22,13 @@ from digitwise.errors import (
     DigitwiseError,
     MachineError,
     machine_error,
-    missing_extra,
     unknown_name,
 )
-from digitwise.messages import warnings_ignored
+from digitwise.messages import Shared, environment_defaults, quiet_loggers, warnings_ignored
 from digitwise.network.backend import keras, native_log_held_back, open_model
 from digitwise.network.evaluation import find_test_data, test_images
+from digitwise.network.process import random_state_kept
+from digitwise.runtimes import import_onnxruntime, import_openvino
 from digitwise.storage import check_output, move_whole, protected
 
 TOLERANCE = 1e-4  # largest difference of a probability that counts as agreement
@@ -131,7 +132,7 @@ def export(
 def _export(opened: Bundle, form: str, target: Path, *, int8: bool, force: bool) -> Export:
     """Write a network under a temporary name, and give it its own once it agrees."""
     if form == "openvino":
-        _import_openvino()  # refuses before the work where it is missing
+        import_openvino()  # refuses before the work where it is missing
     model = float32_copy(open_model(opened.path / KERAS_FILE))
     images = _comparison_images(opened)
     try:
@@ -197,6 +198,7 @@ def export_int8(onnx_file: Path, path: Path, examples: Float32[np.ndarray, "n h 
         _check_agreement(path.name, found, expected, int8=True)
 
 
+@random_state_kept()
 def float32_copy(model: "keras.Sequential") -> "keras.Sequential":
     """Rebuilds a model for inference: every layer in float32, without random augmentation.
 
@@ -304,6 +306,7 @@ def _write(
 
 def _write_onnx(model: "keras.Sequential", path: Path) -> None:
     """Writes an ONNX file."""
+    import_onnxruntime()  # before tf2onnx, which imports it too
     try:
         model.export(path, format="onnx", verbose=False)
         open_session(path)
@@ -336,6 +339,8 @@ def _quantize_onnx(onnx_file: Path, path: Path, examples: Float32[np.ndarray, "n
     follows stay float32: a softmax in eight bits knows no probability below 1/256.
     """
     import onnx
+
+    import_onnxruntime()
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -390,19 +395,12 @@ def _write_litert(
 
 def _write_openvino(model: "keras.Sequential", path: Path) -> None:
     """Writes OpenVINO's two files, by way of ONNX, whose convolutions come folded."""
-    openvino = _import_openvino()
+    openvino = import_openvino()
     with tempfile.TemporaryDirectory() as folder:
         _write_onnx(model, Path(folder) / "model.onnx")
-        converted = openvino.convert_model(Path(folder) / "model.onnx")
-    openvino.save_model(converted, path, compress_to_fp16=False)
-
-
-def _import_openvino() -> Any:
-    try:
-        import openvino
-    except ImportError as error:
-        raise missing_extra("OpenVINO", "openvino") from error
-    return openvino
+        # Not convert_model(): it reports each conversion when the host has imported OpenVINO.
+        converted = openvino.Core().read_model(Path(folder) / "model.onnx")
+        openvino.save_model(converted, path, compress_to_fp16=False)
 
 
 def _predict(
@@ -437,7 +435,7 @@ def _run_litert(path: Path) -> Network:
 
 def _run_openvino(path: Path) -> Network:
     compiled = (
-        _import_openvino().Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        import_openvino().Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     )
     return _in_batches(lambda x: compiled(x)[0])
 
@@ -513,10 +511,21 @@ def _removed_on_failure(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _hush() -> Iterator[None]:
+    """Silence the log of TensorFlow and the converters."""
+    variable = environment_defaults({"TF_CPP_MIN_LOG_LEVEL": "3"})  # tf2onnx sets it for good
+    logger = quiet_loggers("tf2onnx", level=logging.CRITICAL + 1)
+    with variable, logger, native_log_held_back():
+        yield
+
+
+_hushed = Shared(_hush)
+
+
+@contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps the converters' own log lines and warnings from the screen."""
-    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL + 1)
-    with warnings_ignored(), native_log_held_back():
+    with warnings_ignored(), _hushed:
         yield
 
 

@@ -42,6 +42,7 @@ from digitwise.errors import (
 from digitwise.messages import say
 from digitwise.network.diagnosis import warn_of_chance
 from digitwise.network.evaluation import calibrate, score
+from digitwise.network.process import random_state_kept
 from digitwise.network.runs import SETTINGS_FILE, OnEpoch, Run, plan_run
 from digitwise.network.settings import (
     OWN_NETWORK,
@@ -75,6 +76,7 @@ _PASSING = 0.999  # of validation digits
 _MIN_CONFIDENCES = 0.4, 0.5  # below, marks are read as digits; above, digits are missed
 
 
+@random_state_kept()
 def train(
     model: "str | keras.Sequential" = "tutorial",
     *,
@@ -321,6 +323,7 @@ def _open_network(settings: TrainingSettings) -> "keras.Sequential":
     return open_model(Path(settings.start) / KERAS_FILE)
 
 
+@random_state_kept()
 def resume(
     run: str | Path,
     asked: Mapping[str, Any] | None = None,
