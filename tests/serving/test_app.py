@@ -35,7 +35,10 @@ ONE = {
     "stroke_width": 8,
 }
 # httpx, which Starlette's test client asks with, is on its way to another name.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.timeout(600),
+]
 PNG = {"content-type": "image/png"}
 
 
