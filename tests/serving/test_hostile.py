@@ -361,6 +361,12 @@ def test_a_client_that_stops_halfway_is_told_or_forgotten(impatient: str) -> Non
         assert status == 408
         assert reason in json.loads(content)["detail"]
     host, port = impatient.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), LONG) as refused:
+        refused.sendall(b"POST /api/read" + HEAD + b"Content-Length: 9999999999\r\n\r\n")
+        with refused.makefile("rb") as answers:
+            assert _answer(answers)[0] == 413
+            refused.sendall(b"the body all the same")
+            assert answers.read() == b""
     with socket.create_connection((host, int(port)), LONG) as silent:
         assert silent.recv(1) == b""  # nothing was asked, so nothing is answered
     with socket.create_connection((host, int(port)), LONG) as leaving:

@@ -110,20 +110,22 @@ def _media_type(request: Request) -> str:
 
 def _has_too_many_pages(content: bytes) -> bool:
     """Return whether a file is a TIFF whose chain of pages is too long, or endless."""
-    order = {b"II": "<", b"MM": ">"}.get(content[:2], "")
+    order = {b"II": "<", b"MM": ">"}.get(content[:2])
+    if order is None:
+        return False
     try:
         (version,) = struct.unpack_from(f"{order}H", content, 2)
         start, count, entry, link = {42: (4, "H", 12, "I"), 43: (8, "Q", 20, "Q")}[version]
         (page,) = struct.unpack_from(order + link, content, start)
-        for _ in range(_MOST_PAGES if order else 0):
+        for _ in range(_MOST_PAGES):
             if not page:
                 return False
             (entries,) = struct.unpack_from(order + count, content, page)
             end = page + struct.calcsize(f"={count}") + entry * entries
             (page,) = struct.unpack_from(order + link, content, end)
-        return bool(order and page)
     except (KeyError, IndexError, OverflowError, struct.error):
         return False  # not a TIFF, or a damaged one, which the decoder refuses
+    return bool(page)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
