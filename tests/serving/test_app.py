@@ -1,5 +1,6 @@
 """The service answers what is asked, and refuses the rest with a reason."""
 
+import asyncio
 import contextlib
 import gzip
 import io
@@ -8,6 +9,7 @@ import re
 import signal
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,10 @@ ONE = {
     "stroke_width": 8,
 }
 # httpx, which Starlette's test client asks with, is on its way to another name.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.timeout(600),
+]
 PNG = {"content-type": "image/png"}
 
 
@@ -450,6 +455,30 @@ def test_the_command_says_what_keeps_it_from_serving(
     assert "choose another --host or --port" in capsys.readouterr().err
     assert main(["serve", "--bundle", "nowhere"]) == 2
     assert "nowhere: no such bundle" in capsys.readouterr().err
+
+
+def test_requests_that_are_waiting_when_the_service_is_forced_to_stop_are_answered() -> None:
+    app = create_app(ServiceSettings())
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return await asyncio.get_running_loop().create_future()  # the body never arrives
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def ask() -> None:
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"9")]
+        scope = {"type": "http", "method": "POST", "path": "/api/read", "headers": headers}
+        asked = asyncio.create_task(app({**scope, "query_string": b""}, receive, send))
+        await asyncio.sleep(0.01)
+        asked.cancel()
+        await asyncio.wait([asked])
+
+    with ThreadPoolExecutor(1) as apart:  # Playwright, once open, keeps this thread's event loop
+        apart.submit(asyncio.run, ask()).result()
+    assert sent[0]["status"] == 503
+    assert "stopping" in json.loads(sent[1]["body"])["detail"]
 
 
 def test_a_stop_finishes_what_has_begun(digits: tuple[np.ndarray, np.ndarray]) -> None:

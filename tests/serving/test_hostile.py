@@ -1,8 +1,12 @@
-"""What is sent to do harm is refused with a reason, and the service goes on."""
+"""Whatever is sent, each request gets an answer, and the service answers the next one."""
 
 import asyncio
+import contextlib
 import io
 import json
+import socket
+import struct
+import threading
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,17 +16,22 @@ import httpx2 as httpx
 import numpy as np
 import pytest
 import schemathesis
+import uvicorn
 from hypothesis import HealthCheck, given, settings
 from PIL import Image
 from starlette.testclient import TestClient
 
+from digitwise.serving import connection
 from digitwise.serving.app import create_app
 from digitwise.serving.settings import ServiceSettings
-from tests.serving.conftest import Service
+from tests.serving.conftest import LONG, Service
 
 UPLOADS = 1000
 PNG = {"content-type": "image/png"}
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.timeout(600),
+]
 
 
 def _picture(kind: str, random: np.random.Generator) -> bytes:
@@ -91,8 +100,8 @@ def test_a_thousand_hostile_uploads_are_refused_and_the_service_stays(client: Te
     assert client.get("/readyz").status_code == 200
 
 
-def test_whatever_the_description_allows_never_makes_the_service_fail(client: TestClient) -> None:
-    schema = schemathesis.openapi.from_asgi("/openapi.json", client.app)
+def test_whatever_the_description_allows_never_makes_the_service_fail() -> None:
+    schema = schemathesis.openapi.from_asgi("/openapi.json", create_app(ServiceSettings()))
     tried = 0
     for operation in schema.get_all_operations():
         strategy = operation.ok().as_strategy()
@@ -121,7 +130,9 @@ def test_under_load_every_request_gets_its_answer(
 
     async def ask_all() -> list[tuple[int, str]]:
         limits = httpx.Limits(max_connections=400)
-        async with httpx.AsyncClient(base_url=service.address, limits=limits, timeout=60) as opened:
+        async with httpx.AsyncClient(
+            base_url=service.address, limits=limits, timeout=LONG
+        ) as opened:
 
             async def ask(number: int) -> tuple[int, str]:
                 headers = {"content-type": "application/json"}
@@ -147,12 +158,221 @@ def test_under_load_every_request_gets_its_answer(
     assert np.mean(right) > 0.95
 
 
-def test_pictures_that_come_together_stand_in_line(service: Service) -> None:
+def test_pictures_that_come_together_stand_in_line() -> None:
     page = {"content": _picture("png", np.random.default_rng(0)), "headers": PNG}
-    with ThreadPoolExecutor(40) as crowd, httpx.Client(timeout=60) as client:
-        asked = [
-            crowd.submit(client.post, f"{service.address}/api/read", **page) for _ in range(120)
-        ]
+    settings = ServiceSettings(seconds=LONG, patience=LONG, most_pictures=2)
+    with TestClient(create_app(settings)) as client, ThreadPoolExecutor(40) as crowd:
+        asked = [crowd.submit(client.post, "/api/read", **page) for _ in range(30)]
         answers = [answer.result() for answer in asked]
     assert {answer.status_code for answer in answers} == {200}
     assert {answer.json()["text"] for answer in answers} == {"1"}
+
+
+def _tiff(pages: int) -> bytes:
+    """A TIFF whose pages are the same 4×4 pixels."""
+    tags = ((256, 4), (257, 4), (258, 8), (259, 1), (262, 1), (273, 8), (278, 4), (279, 16))
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    size = 2 + len(entries) + 4
+    starts = [24 + number * size for number in range(pages)]
+    chain = b"".join(
+        struct.pack("<H", len(tags)) + entries + struct.pack("<I", after)
+        for after in [*starts[1:], 0]
+    )
+    return b"II*\0" + struct.pack("<I", 24) + bytes(16) + chain
+
+
+def _strokes(y: bytes, stroke_width: bytes) -> bytes:
+    """A stroke in JSON, with numbers as they are spelled."""
+    size = b'"width": 9, "height": 9, "stroke_width": %s' % stroke_width
+    return b'{"strokes": [[[1, %s], [2, 2]]], %s}' % (y, size)
+
+
+def _text_bomb() -> bytes:
+    """A PNG with 200 MB of compressed text."""
+    whole = _picture("PNG", np.random.default_rng(0))
+    body = b"zTXtComment\0\0" + zlib.compress(bytes(200_000_000), 1)
+    chunk = (len(body) - 4).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+    return whole[:33] + chunk + whole[33:]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "reason"),
+    [
+        ("application/json", b'{"pixels": "\xff\xfe"}', "no JSON"),
+        ("application/json", b"\xff\xfe", "no JSON"),
+        ("application/json", b'{"a": 1' + b"0" * 5000 + b"}", "no JSON"),
+        ("application/json", b'{"a": ' * 50_000 + b"1" + b"}" * 50_000, "no JSON"),
+        ("application/json", b'{"pixels": [], "pixels": []}', "a key is given twice"),
+        ("application/json", b'{"pixels": ' + b"[" * 60 + b"]" * 60 + b"}", "28 rows of 28"),
+        ("application/json", json.dumps({"pixels": [[float("nan")]]}).encode(), "28 rows"),
+        ("application/json", json.dumps({"pixels": [[10**40] * 28] * 28}).encode(), "28 rows"),
+        ("application/json", _strokes(b"NaN", b"2"), "stroke 0"),
+        ("application/json", _strokes(b"1e999", b"2"), "stroke 0"),
+        ("application/json", _strokes(b"-Infinity", b"2"), "stroke 0"),
+        ("application/json", _strokes(b"1" + b"0" * 4000, b"2"), "stroke 0"),
+        ("application/json", _strokes(b"1", b"1e999"), "stroke_width"),
+        ("application/json", _strokes(b"1", b"null"), "stroke_width"),
+        ("image/tiff", _tiff(20_000), "more than 1,000 pages"),
+        ("image/png", _text_bomb(), "damaged"),
+    ],
+)
+def test_what_takes_apart_badly_is_refused_with_the_reason(
+    client: TestClient, kind: str, body: bytes, reason: str
+) -> None:
+    answer = client.post("/api/read", content=body, headers={"content-type": kind})
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert reason in answer.json()["detail"]
+
+
+def test_json_is_refused_as_soon_as_it_is_too_large(client: TestClient) -> None:
+    def body() -> Iterator[bytes]:
+        for _ in range(9):  # under the limit for pictures
+            yield b" " * 1_000_000
+
+    answer = client.post("/api/read", content=body(), headers={"content-type": "application/json"})
+    assert answer.status_code == 413
+    assert "2,000,000 bytes" in answer.json()["detail"]
+
+
+def test_methods_that_are_not_taken_are_refused_under_api(client: TestClient) -> None:
+    for method in ("HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"):
+        for path, taken in (("/api/read", "POST"), ("/api/model", "GET")):
+            answer = client.request(method, path)
+            assert answer.status_code == 405
+            assert answer.headers["allow"] == taken
+            assert answer.headers["content-type"] == "application/problem+json"
+
+
+HEAD = b" HTTP/1.1\r\nHost: localhost\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400),  # TLS
+        (b"BREW /" + HEAD + b"\r\n", 400),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+        (b"CONNECT elsewhere:443" + HEAD + b"\r\n", 400),
+        (b"GET /\xff" + HEAD + b"\r\n", 400),
+        (b"GET /%00%ff" + HEAD + b"\r\n", 404),
+        (b"GET /static/%2e%2e/%2e%2e/app.py" + HEAD + b"\r\n", 404),
+        (b"OPTIONS *" + HEAD + b"\r\n", 404),
+        (b"GET /" + b"a" * 200_000, 431),
+        (b"GET /" + HEAD + b"X: " + b"a" * 200_000, 431),
+        (b"GET /" + HEAD + b"X: a\r\n" * 50_000, 431),
+        (b"POST /api/read" + HEAD + b"Content-Length: -1\r\n\r\n", 400),
+        (b"POST /api/read" + HEAD + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}", 400),
+        (b"POST /api/read" + HEAD + b"Content-Length: 1" + b"0" * 30 + b"\r\n\r\n", 400),
+        (b"POST /api/read" + HEAD + b"Content-Length: 9999999999\r\n\r\n", 413),
+        (
+            b"POST /api/read" + HEAD + b"Content-Type: application/json\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+            400,
+        ),
+        (b"POST /api/read" + HEAD + b"Content-Type: \xff\xfe\r\nContent-Length: 2\r\n\r\n{}", 415),
+        (b"POST /api/read" + HEAD + b"Content-Encoding: br\r\nContent-Length: 2\r\n\r\n{}", 415),
+        (b"POST /api/read" + HEAD + b"Origin: \xff\r\nContent-Length: 2\r\n\r\n{}", 403),
+        (b"GET / HTTP/1.1\r\nHost: \xffevil.example\r\n\r\n", 421),
+    ],
+)
+def test_every_request_on_a_connection_is_answered(
+    service: Service, request_: bytes, status: int
+) -> None:
+    (answer,) = _exchange(service.address, request_)
+    assert answer[0] == status
+    assert json.loads(answer[1])["status"] == status
+    assert httpx.get(f"{service.address}/healthz", timeout=LONG).status_code == 200
+
+
+def test_a_body_in_many_chunks_is_read(
+    service: Service, digits: tuple[np.ndarray, np.ndarray]
+) -> None:
+    body = json.dumps({"pixels": digits[0][0].tolist()}).encode()
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+    head = b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    ((status, content),) = _exchange(service.address, b"POST /api/read" + HEAD + head + chunks)
+    assert status == 200
+    assert json.loads(content)["text"] == str(digits[1][0])
+
+
+def test_ten_thousand_requests_at_once_are_answered_one_by_one(
+    service: Service, digits: tuple[np.ndarray, np.ndarray]
+) -> None:
+    body = json.dumps({"pixels": digits[0][0].tolist()}).encode()
+    head = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    tiny = b"GET /healthz" + HEAD + b"\r\n"
+    many = tiny * 498 + b"POST /api/read" + HEAD + head + body + tiny
+    with ThreadPoolExecutor(20) as crowd:
+        asked = [crowd.submit(_exchange, service.address, many, 500) for _ in range(20)]
+        for answers in (connection.result() for connection in asked):
+            assert [status for status, _ in answers] == [200] * 500
+            assert json.loads(answers[498][1])["text"] == str(digits[1][0])
+
+
+def _exchange(address: str, content: bytes, count: int = 1) -> list[tuple[int, bytes]]:
+    """Send bytes, and take the status and body of each answer."""
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), LONG) as connection:
+        sending = threading.Thread(target=_send, args=(connection, content))
+        sending.start()
+        with connection.makefile("rb") as answers:
+            found = [_answer(answers) for _ in range(count)]
+        sending.join()
+    return found
+
+
+def _send(connection: socket.socket, content: bytes) -> None:
+    """Send bytes as far as the service takes them."""
+    with contextlib.suppress(OSError):
+        connection.sendall(content)
+
+
+def _answer(answers: Any) -> tuple[int, bytes]:
+    """Take an answer with a Content-Length from a connection."""
+    status = int(answers.readline().split()[1])
+    length = 0
+    while (line := answers.readline()) != b"\r\n":
+        assert line
+        if line.lower().startswith(b"content-length:"):
+            length = int(line[15:])
+    return status, answers.read(length)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a service in this process that waits a second for what is sent."""
+    monkeypatch.setattr(connection, "_HEAD_SECONDS", 1.0)
+    app = create_app(ServiceSettings(seconds=1.0))
+    config = uvicorn.Config(app, http=connection.Connection, ws="none", log_config=None)
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
+def test_a_client_that_stops_halfway_is_told_or_forgotten(impatient: str) -> None:
+    half = b"POST /api/read" + HEAD + b"Content-Type: image/png\r\nContent-Length: 100\r\n\r\nhalf"
+    for sent, reason in ((half, "body did not arrive"), (half[:30], "headers did not arrive")):
+        ((status, content),) = _exchange(impatient, sent)
+        assert status == 408
+        assert reason in json.loads(content)["detail"]
+    host, port = impatient.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), LONG) as refused:
+        refused.sendall(b"POST /api/read" + HEAD + b"Content-Length: 9999999999\r\n\r\n")
+        with refused.makefile("rb") as answers:
+            assert _answer(answers)[0] == 413
+            refused.sendall(b"the body all the same")
+            assert answers.read() == b""
+    with socket.create_connection((host, int(port)), LONG) as silent:
+        assert silent.recv(1) == b""  # nothing was asked, so nothing is answered
+    with socket.create_connection((host, int(port)), LONG) as leaving:
+        leaving.sendall(half)
+    counted = ""
+    while 'route="/api/read",status="499"' not in counted:  # the client left: no fault of ours
+        counted = httpx.get(f"{impatient}/metrics", timeout=LONG).text
+    assert 'status="500"' not in counted
+    assert "digitwise_requests_inside 1.0" in counted

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx2 as httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -221,6 +222,43 @@ def test_a_correction_is_saved_for_training(page: Any, service: Service, collect
     from digitwise.reading.reader import Reader
 
     assert Reader().read(saved).text == "7"
+
+
+def test_the_page_works_behind_a_proxy_with_another_host_name(browser: Any, tmp_path: Path) -> None:
+    public, folder = "http://digits.example.com", tmp_path / "kept"
+    options = ("--port", "0", "--timeout", str(LONG), "--collect", str(folder))
+    with (
+        running(*options, "--allow-origin", public) as service,
+        httpx.Client(base_url=service.address, timeout=LONG) as client,
+        browser.new_context() as context,
+    ):
+
+        def forward(asked: Any) -> None:
+            request = asked.request
+            headers = {**request.headers, "host": "digits.example.com"}
+            if request.method == "POST":
+                headers["origin"] = public  # which Playwright does not show here
+            answer = client.request(
+                request.method,
+                request.url.removeprefix(public),
+                content=request.post_data_buffer,
+                headers=headers,
+            )
+            asked.fulfill(
+                status=answer.status_code, headers=dict(answer.headers), body=answer.content
+            )
+
+        page = context.new_page()
+        page.route(f"{public}/**", forward)
+        page.set_default_timeout(1000 * LONG)
+        page.goto(f"{public}/")
+        page.wait_for_selector("#model:not(:empty)")
+        draw(page, BY_HAND["7"])
+        assert result(page) == "7"
+        page.locator("#right-digit").select_option("4")
+        page.get_by_role("button", name="Save").click()
+        page.wait_for_selector("#saved:not(:empty)")
+    assert len(list(folder.glob("4/*.png"))) == 1
 
 
 def test_a_one_can_be_drawn_and_looked_into_by_keyboard_alone(page: Any, service: Service) -> None:

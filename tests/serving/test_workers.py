@@ -15,6 +15,8 @@ from digitwise.serving.problems import ProblemError
 from digitwise.serving.workers import Batcher, CropAnswer, GivenUpError, PicturePool
 from tests.serving.conftest import LONG
 
+pytestmark = pytest.mark.timeout(600)
+
 
 def test_who_finds_no_place_in_time_is_told_to_come_back() -> None:
     async def ask() -> None:

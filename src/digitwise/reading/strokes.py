@@ -14,7 +14,7 @@ from digitwise.errors import DigitwiseError
 MOST_POINTS = 20_000
 LARGEST_SIDE = 4096
 WIDEST_STROKE = 200.0
-MOST_WORK = 200_000_000  # pixels that drawing touches: a second and a half at worst
+MOST_WORK = 200_000_000  # pixels that drawing touches: at worst 0.8 s of processor time
 _FRACTION_BITS = 4  # of a pixel, in OpenCV's coordinates
 _LEAST_PRESSURE = 0.1
 _EDGE = 20  # pixels of a line's width that take as long to fill as its smooth edges

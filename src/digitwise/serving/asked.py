@@ -1,6 +1,7 @@
 """What a request's body asks to be read: a picture, strokes, or 28×28 pixels."""
 
 import json
+import struct
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ from digitwise.reading.strokes import check_count, draw_strokes
 from digitwise.serving.problems import ProblemError
 
 MOST_JSON = 2_000_000  # bytes
+_MOST_PAGES = 1000  # Pillow takes a time that grows with the square of the number
 FILE_FIELD = "image"
 _PIXELS = "pixels: 28 rows of 28 whole numbers from 0 to 255 are needed, ink bright"
 _DRAWING = {"strokes", "width", "height", "stroke_width"}
@@ -97,12 +99,34 @@ async def asked_picture(request: Request) -> Picture:
         raise ProblemError(422, "the picture is empty")
     if content[:5] == b"%PDF-":
         raise ProblemError(415, "a PDF is not read here: digitwise read FILE.pdf reads it")
+    if _has_too_many_pages(content):
+        raise ProblemError(422, f"the TIFF has more than {_MOST_PAGES:,} pages: split it")
     return lambda: content
 
 
 def _media_type(request: Request) -> str:
     """Takes the type of a request's body, without parameters."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _has_too_many_pages(content: bytes) -> bool:
+    """Return whether a file is a TIFF whose chain of pages is too long, or endless."""
+    order = {b"II": "<", b"MM": ">"}.get(content[:2])
+    if order is None:
+        return False
+    try:
+        (version,) = struct.unpack_from(f"{order}H", content, 2)
+        start, count, entry, link = {42: (4, "H", 12, "I"), 43: (8, "Q", 20, "Q")}[version]
+        (page,) = struct.unpack_from(order + link, content, start)
+        for _ in range(_MOST_PAGES):
+            if not page:
+                return False
+            (entries,) = struct.unpack_from(order + count, content, page)
+            end = page + struct.calcsize(f"={count}") + entry * entries
+            (page,) = struct.unpack_from(order + link, content, end)
+    except (KeyError, IndexError, OverflowError, struct.error):
+        return False  # not a TIFF, or a damaged one, which the decoder refuses
+    return bool(page)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

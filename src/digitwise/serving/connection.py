@@ -55,12 +55,12 @@ class Connection(_Protocol):
 
     def on_headers_complete(self) -> None:
         """Stop counting; what follows is the body."""
-        self._in_head = False
+        self._in_head, self._head_bytes = False, 0
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """Start counting the next request's head."""
-        self._in_head, self._head_bytes = True, 0
+        self._in_head = True
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:

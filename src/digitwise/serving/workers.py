@@ -221,7 +221,7 @@ class Place:
         """Stop work that nobody is waiting for any more; call it in the thread, between steps.
 
         Raises:
-            GivenUpError: the request has timed out, or its client has left.
+            GivenUpError: the request has timed out, or the service stops.
         """
         if self._given_up is not None:
             raise GivenUpError
