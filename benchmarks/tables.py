@@ -137,16 +137,24 @@ def reading_table() -> str:
     if kept is None:
         return _UNMEASURED
     photographs, speed = kept["photographs"], kept["speed"]
-    again = f"{photographs['digits'] * photographs['retakes']:,} digits"
+    ordered, scattered = photographs["in_order"], photographs["scattered"]
+    retakes = photographs["retakes"]
+
+    def edits(figure: str, times: int = 1) -> str:
+        """Word the edits in the photographs with a reading order, and in the scattered ones."""
+        counts = [
+            f"{part[figure]} edits in {part['digits'] * times:,} digits"
+            for part in (ordered, scattered)
+        ]
+        return f"{counts[0]}; scattered: {counts[1]}"
+
     rows = {
-        f"{len(photographs['files'])} photographs of handwriting": (
-            f"**{photographs['edits']}** edits in {photographs['digits']} digits"
+        f"{len(photographs['files'])} photographs of handwriting": edits("edits"),
+        f"the same, each retaken {retakes} times: turned, far, blurred, as JPEG": edits(
+            "retaken_edits", retakes
         ),
-        f"the same, each retaken {photographs['retakes']} times: turned, far, blurred, as JPEG": (
-            f"{photographs['retaken_edits']} edits in {again}"
-        ),
-        f"the same, each laid on {photographs['retakes']} tables, plain or grained": (
-            f"{photographs['on_a_table_edits']} edits in {again}"
+        f"the same, each laid on {retakes} tables, plain or grained": edits(
+            "on_a_table_edits", retakes
         ),
         "one photograph, the whole process": (
             f"{speed['cold_seconds']:.2f} s, {speed['cold_megabytes']:.0f} MB"
@@ -175,7 +183,38 @@ def reading_table() -> str:
     lines = ["| what | measured |", "| --- | --- |"]
     lines += [f"| {name} | {measured} |" for name, measured in rows.items()]
     runs = f"medians of {kept['settings']['starts']}"
-    return "\n".join([*lines, "", _source(kept, runs)])
+    count = f"{scattered['files']} photograph{'s' * (scattered['files'] > 1)}"
+    note = (
+        f"Scattered: {count} without a reading order, so that the digits read are compared with "
+        "those written after sorting both."
+    )
+    return "\n".join([*lines, "", f"{_source(kept, runs)}. {note}"])
+
+
+def reliability_table() -> str:
+    """Word how often digits on composed pages are right, by the confidence they were read with."""
+    kept = results.read("pages")
+    if kept is None:
+        return _UNMEASURED
+    rows = kept["reliability"]["all"]
+    ends = [*(f"{row['from']:g}" for row in rows[1:]), "1"]
+    figures = "mean confidence | right"
+    lines = [
+        f"| confidence | digits | {figures} | touching digits | {figures} |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for end, row, touching in zip(ends, rows, kept["reliability"]["touching"], strict=True):
+        if not row["digits"]:
+            continue
+        cells = [f"{row['from']:g} to {end}"]
+        for part in (row, touching):
+            cells.append(f"{part['digits']:,}")
+            shares = (part["mean_confidence"], part["right"])
+            cells += ["–" if share is None else f"{share:.1%}" for share in shares]
+        lines.append(f"| {' | '.join(cells)} |")
+    command = f"`{kept['command']} --pages {kept['settings']['pages']}`"
+    what = "all pages above, and those of the row touching alone"
+    return "\n".join([*lines, "", f"{command}: {what}"])
 
 
 def pages_table() -> str:
@@ -402,6 +441,7 @@ TABLES = {
     "sets": sets_table,
     "reading": reading_table,
     "pages": pages_table,
+    "reliability": reliability_table,
     "load": load_table,
     "bulk-speed": bulk_speed_table,
     "bulk-cost": bulk_cost_table,

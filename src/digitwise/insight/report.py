@@ -290,8 +290,7 @@ def _alike(tested: _Tested) -> str:
         return "<p>Too few images for a map.</p>"
     places = _places(tested.explainer.embed(evaluation.x[chosen]))
     names = evaluation.classes
-    are_short = all(len(name) == 1 for name in names)
-    signs = names if are_short else [_sign(label) for label in range(len(names))]
+    signs = _signs(names)
     points = []
     chosen_wrong = (tested.evaluation.read_as != evaluation.y)[chosen]
     for number in np.argsort(chosen_wrong, kind="stable").tolist():  # mistakes lie on top
@@ -303,7 +302,7 @@ def _alike(tested: _Tested) -> str:
             f"<title>{html.escape(tested.tells(index))}</title></text>"
         )
     legend = ""
-    if not are_short:
+    if signs != names:
         pairs = zip(signs, names, strict=True)
         legend = f"<p>{', '.join(f'{sign} {html.escape(name)}' for sign, name in pairs)}.</p>"
     width, height = _MAP_SIZE
@@ -322,9 +321,12 @@ def _alike(tested: _Tested) -> str:
     )
 
 
-def _sign(label: int) -> str:
-    """Return the sign on the map of a class with a longer name: 0 to 9, then letters."""
-    return "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"[label % 62]
+def _signs(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return each class's sign on the map: its name, or where names are longer 0 to 9, a to Z."""
+    if all(len(name) == 1 for name in names):
+        return names
+    signs = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    return tuple(signs[label % len(signs)] for label in range(len(names)))
 
 
 def _places(vectors: Float[np.ndarray, "n features"]) -> Float[np.ndarray, "n 2"]:
