@@ -33,6 +33,7 @@ def watch():
 threading.Thread(target=watch, daemon=True).start()
 import digitwise as dw
 from digitwise.data.loading import load_dataset, with_test_set
+from digitwise.data.mapped import chunks
 bundle, few, many, alone = sys.argv[1:]
 peaks = []
 for folder in (few, many):
@@ -41,7 +42,7 @@ for folder in (few, many):
     peaks.append(peak)
 peak, before = 0, anonymous()
 split = with_test_set(load_dataset(path=alone), seed=0)
-total = sum(int(image.sum()) for image in split.train.x)
+total = sum(int(chunk.sum()) for chunk in chunks(split.train.x))
 print(json.dumps([peaks[1] - peaks[0], peak - before]))
 """
 
