@@ -92,8 +92,8 @@ DatasetOption = Annotated[
 DataOption = Annotated[
     Path | None,
     typer.Option(
-        help="Your own data: a folder of IDX files, an .npz, a .csv (label first), or a folder "
-        "of images per class.",
+        help="Your own data: a folder of IDX files, an .npz, a .csv, or a folder of images "
+        "per class.",
         show_default=False,
         readable=False,  # so that a missing permission is told as such
     ),

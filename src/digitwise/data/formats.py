@@ -160,12 +160,15 @@ def read_idx_folder(folder: Path) -> Contents:
         role = _idx_role(file)
         if role and file.is_file():
             sets.setdefault(role[0], {})[role[1:]] = file
-    if len(sets) > 1:
-        names = ", ".join(sorted(name.rstrip("-") or "(no name)" for name in sets))
+    named = sorted(name.rstrip("-") for name in sets if name)
+    if len(named) > 1 and "" not in sets:
         raise DigitwiseError(
-            f"{folder}: holds {len(sets)} data sets ({names}): move one into a folder of its own"
+            f"{folder}: holds {len(named)} data sets ({', '.join(named)}): move one into a folder "
+            "of its own"
         )
-    (found,) = sets.values()
+    found = sets.get("") or next(iter(sets.values()), {})
+    if named and "" in sets:
+        say(f"notice: {folder}: read the IDX files named as MNIST's, not {', '.join(named)}")
     return Contents(
         _read_idx_pair(folder, found, "train"),
         _read_idx_pair(folder, found, "t10k"),

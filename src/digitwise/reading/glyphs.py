@@ -200,12 +200,13 @@ def _split(
         if not _may_be_several(glyph, size):
             split.append(glyph)
             continue
-        left -= len(_spans(glyph.piece, size, FINE_CUTS, _is_in_two(glyph))[1])
-        if left < 0:
+        spans = len(_spans(glyph.piece, size, FINE_CUTS, _is_in_two(glyph))[1])
+        if spans > left:
             skipped.unsplit += 1
             split.append(glyph)
-        else:
-            split += _part(recognizer, glyph, size)
+            continue
+        left -= spans
+        split += _part(recognizer, glyph, size)
     return split
 
 
