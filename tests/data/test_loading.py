@@ -162,9 +162,10 @@ def test_only_published_data_is_called_by_a_datasets_name(
     loaded = loading.load_dataset("fashion-mnist", folder)
     assert loaded.name == "mine"
     assert loaded.classes[9] == "Ankle boot"
-    assert "differs from fashion-mnist as published, so it is called 'mine'" in (
+    assert "not known to be fashion-mnist as published, so it is called 'mine'" in (
         capsys.readouterr().err
     )
+    assert loading.load_dataset("kmnist", folder).name == "mine"
     assert loading.load_dataset("mnist", mnist).name == "mnist"
     with pytest.raises(dw.DigitwiseError, match="holds fashion-mnist, not mnist"):
         loading.load_dataset("mnist", fashion_mnist)
