@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 import digitwise as dw
-from digitwise.cli import main
-from digitwise.cluster.sweep import Interval, settings_in, space_from
+from digitwise.cli import _print_sweep, main
+from digitwise.cluster.sweep import Interval, Sweep, _run, _training, settings_in, space_from
 from tests.cluster.test_bulk import processes_of, wait_until
 
 pytestmark = pytest.mark.filterwarnings(
@@ -75,6 +75,28 @@ def test_a_sweep_that_is_killed_goes_on_and_keeps_the_best(
     changed[changed.index("--seeds") + 1] = "3"
     assert main(["sweep", *changed]) == 2
     assert "holds another sweep" in capfd.readouterr().err
+
+
+def test_a_training_is_ranked_by_what_its_bundle_holds_and_one_seed_has_no_deviation(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = _run(tmp_path, {}, 0)
+    bundle = dw.train("tutorial", path=small, epochs=3, minimum_steps=1, output=run.folder)
+    training = _training(tmp_path, {}, 0, {})
+    last = run.read_history()[-1]
+    assert training.epochs == last["epoch"]
+    assert training.loss == bundle.record["validation"]["loss"] != last["val_loss"]
+    assert training.accuracy == bundle.record["validation"]["accuracy"]
+    assert training.test_accuracy == bundle.record["test"]["accuracy"]
+
+    swept = Sweep(tmp_path, (), (training,), bundle, 1.0)
+    document = swept.to_dict()
+    jsonschema.validate(document, json.loads(SCHEMA.read_text()))
+    assert document["test_accuracy"] == [training.test_accuracy, None]
+    _print_sweep(swept)
+    printed = capsys.readouterr().out
+    assert "±" not in printed
+    assert f"test      {training.test_accuracy:.2%}, 1 seed\n" in printed
 
 
 def test_a_space_is_every_combination_of_values_with_samples_of_intervals() -> None:

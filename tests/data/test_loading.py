@@ -120,3 +120,86 @@ def test_labels_beyond_a_named_dataset_are_refused(tmp_path: Path, digits: Digit
     with pytest.raises(dw.DigitwiseError, match="leave --dataset out"):
         loading.load_dataset("mnist", folder)
     assert len(loading.load_dataset(None, folder).classes) == 30
+
+
+def test_other_data_in_a_datasets_folder_is_refused(
+    tmp_path: Path, digits: Digits, mnist: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_idx_folder(tmp_path / "data" / "mnist", *digits, test=2000)
+    monkeypatch.setenv("DIGITWISE_DATA", str(folder.parent))
+    with pytest.raises(dw.DigitwiseError) as caught:
+        dw.load_data()
+    assert str(caught.value) == (
+        f"{folder}: not mnist as published (differs in x_train, y_train, x_test, y_test): give "
+        "the folder as --data, or unset DIGITWISE_DATA"
+    )
+    for file in folder.glob("train-*"):
+        file.unlink()
+        (folder / f"{file.name}.gz").symlink_to(mnist / f"{file.name}.gz")
+    with pytest.raises(dw.DigitwiseError, match=r"\(differs in x_test, y_test\)"):
+        dw.load_data()
+    for file in folder.glob("t10k-*"):
+        file.unlink()
+    loaded = loading.load_dataset("mnist")  # a part of it may be missing
+    assert loaded.is_published
+    assert loaded.test is None
+
+
+def test_kmnist_is_checked_by_its_gzipped_files(
+    tmp_path: Path, digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = digits[0][:30], digits[1][:30]
+    folder = write_idx_folder(tmp_path / "data" / "kmnist", x, y, test=10, suffix=".gz")
+    monkeypatch.setenv("DIGITWISE_DATA", str(folder.parent))
+    with pytest.raises(dw.DigitwiseError, match=r"not kmnist.*differs in train-images.*\.gz"):
+        dw.load_data("kmnist")
+
+
+def test_only_published_data_is_called_by_a_datasets_name(
+    digits: Digits, mnist: Path, fashion_mnist: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_idx_folder(Path("mine"), digits[0][:30], digits[1][:30], 10)
+    loaded = loading.load_dataset("fashion-mnist", folder)
+    assert loaded.name == "mine"
+    assert loaded.classes[9] == "Ankle boot"
+    assert "not known to be fashion-mnist as published, so it is called 'mine'" in (
+        capsys.readouterr().err
+    )
+    assert loading.load_dataset("kmnist", folder).name == "mine"
+    assert loading.load_dataset("mnist", mnist).name == "mnist"
+    with pytest.raises(dw.DigitwiseError, match="holds fashion-mnist, not mnist"):
+        loading.load_dataset("mnist", fashion_mnist)
+
+
+def test_a_published_test_set_alone_is_no_training_set(mnist: Path) -> None:
+    test = loading.load_dataset(path=mnist).test
+    np.savez("mnist_test.npz", x_train=test.x, y_train=test.y)
+    loaded = loading.load_dataset(path="mnist_test.npz")
+    assert (loaded.name, loaded.train) == ("mnist", None)
+    with pytest.raises(dw.DigitwiseError, match="nothing to train on"):
+        dw.load_data(path="mnist_test.npz")
+
+
+def test_images_in_both_sets_are_left_out_of_the_test_set(
+    digits: Digits, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x, y = digits
+    np.savez("mine.npz", x_train=x[:300], y_train=y[:300], x_test=x[200:350], y_test=y[200:350])
+    (x_train, _), (x_test, y_test) = dw.load_data(path="mine.npz")
+    assert len(x_train) == 300
+    assert (x_test == x[300:350]).all()
+    assert (y_test == y[300:350]).all()
+    assert "left out 100 of 150 test images, which are also in the training set" in (
+        capsys.readouterr().err
+    )
+    np.savez("same.npz", x_train=x[:300], y_train=y[:300], x_test=x[:30], y_test=y[:30])
+    with pytest.raises(dw.DigitwiseError, match="no test images are left"):
+        dw.load_data(path="same.npz")
+
+
+def test_an_image_that_is_there_twice_is_in_one_set_alone(digits: Digits) -> None:
+    x, y = (np.repeat(part[:120], 2, axis=0) for part in digits)
+    np.savez("twice.npz", x_train=x, y_train=y)
+    (x_train, _), (x_test, _) = dw.load_data(path="twice.npz")
+    assert len(x_test) == 40
+    assert not {image.tobytes() for image in x_train} & {image.tobytes() for image in x_test}

@@ -1,17 +1,21 @@
 """The figures of an evaluation are right, and it tests only on what was not trained on."""
 
 import json
+import shutil
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn import metrics
 
 import digitwise as dw
+from digitwise.cli import main
 from digitwise.network.evaluation import expected_calibration_error, wilson_interval
 
 Digits = tuple[np.ndarray, np.ndarray]
+SCHEMAS = Path(dw.__file__).parent / "schemas"
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +114,64 @@ def test_folders_are_matched_by_their_names(bundle: dw.Bundle, digits: Digits) -
     Path("only/7").rename("only/seven")
     with pytest.raises(dw.DigitwiseError, match="has the class seven"):
         dw.evaluate(bundle, path="only")
+
+
+def test_training_images_are_not_counted_as_test_images(
+    bundle: dw.Bundle, digits: Digits, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x, y = digits
+    np.savez("fresh.npz", x_test=x[1500:1700], y_test=y[1500:1700])
+    np.savez("mixed.npz", x_test=x[1000:1700], y_test=y[1000:1700])  # trained on the first 1,200
+    assert main(["evaluate", str(bundle.path), "--data", "fresh.npz", "--json"]) == 0
+    fresh = json.loads(capsys.readouterr().out)
+    assert fresh["left_out"] == {"trained": 0, "validated": 0}
+    assert main(["evaluate", str(bundle.path), "--data", "mixed.npz", "--json"]) == 0
+    printed = capsys.readouterr()
+    mixed = json.loads(printed.out)
+    jsonschema.validate(mixed, json.loads((SCHEMAS / "evaluate.json").read_text()))
+    assert mixed["images"] == 500
+    assert sum(mixed["left_out"].values()) == 200
+    assert mixed["left_out"]["validated"] > 0
+    assert "left out 200 of 700 images: the network was trained on" in printed.err
+    np.savez("others.npz", x_test=x[1200:1700], y_test=y[1200:1700])
+    assert mixed["accuracy"] == dw.evaluate(bundle, path="others.npz").accuracy
+
+
+def test_training_images_alone_are_refused_by_every_command_that_tests(
+    bundle: dw.Bundle, digits: Digits, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez("trained.npz", x_train=digits[0][:1200], y_train=digits[1][:1200])
+    for command in ("evaluate", "report"):
+        assert main([command, str(bundle.path), "--data", "trained.npz"]) == 2
+        printed = capsys.readouterr()
+        assert not printed.out
+        assert printed.err.count("\n") == 1
+        assert "trained.npz: the network was trained or validated on every image" in printed.err
+
+
+def test_mnists_training_files_do_not_test_the_pretrained_network(
+    mnist: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("mine").mkdir()
+    for file in mnist.glob("train-*"):
+        (Path("mine") / file.name).symlink_to(file)
+    assert main(["evaluate", "pretrained", "--data", "mine"]) == 2
+    assert "mine: the network was trained or validated on every image" in capsys.readouterr().err
+
+
+def test_a_bundle_of_version_1_refuses_its_training_set_and_says_what_it_cannot_check(
+    bundle: dw.Bundle, digits: Digits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = dw.open_bundle(shutil.copytree(bundle.path, tmp_path / "old"))
+    (old.path / "seen.npz").unlink()
+    x, y = digits
+    assert dw.evaluate(old).left_out is None  # its own test set
+    assert not capsys.readouterr().err
+    np.savez("trained.npz", x_train=x[:1200], y_train=y[:1200])
+    with pytest.raises(dw.DigitwiseError, match="trained or validated on every image"):
+        dw.evaluate(old, path="trained.npz")
+    np.savez("part.npz", x_test=x[:300], y_test=y[:300])
+    assert dw.evaluate(old, path="part.npz").images == 300
+    assert "part.npz: could not be checked for training images" in capsys.readouterr().err
+    with pytest.raises(dw.DigitwiseError, match="does not record which images"):
+        dw.train(start=old, path="part.npz")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import digitwise as dw
+from digitwise.data.seen import SeenImages
 from digitwise.network import training
 from digitwise.network.backend import keras
 from digitwise.network.checkpoints import read_latest
@@ -307,3 +308,35 @@ def test_a_reader_trained_without_validation_rejects_nothing(small: Path) -> Non
     bundle = dw.train("reader", path=small, epochs=1, validation=0, minimum_steps=1, output="run")
     assert bundle.record["rejection"] is None
     assert bundle.record["architecture"]["outputs"] == 11
+
+
+def test_a_reader_from_build_model_is_trained_without_non_digits(
+    small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = dw.build_model("reader")
+    bundle = dw.train(model, path=small, epochs=1, minimum_steps=1, output="run")
+    jsonschema.validate(bundle.record, _read_schema("bundle"))
+    assert bundle.record["architecture"] | {"layers": 0} == {
+        "name": "reader",
+        "parameters": model.count_params(),
+        "outputs": 10,
+        "layers": 0,
+    }
+    assert bundle.record["rejection"] is None
+    assert "build_model('reader', 11) has one" in capsys.readouterr().err
+
+
+def test_an_image_that_is_there_twice_has_one_role(
+    digits: Digits, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x, y = (np.concatenate([part[:200], part[:200]]) for part in digits)
+    np.savez("mine.npz", x_train=x, y_train=y, x_test=x[150:250], y_test=y[150:250])
+    with pytest.raises(dw.DigitwiseError, match="trained or validated on every image"):
+        dw.evaluate(dw.train("fast", path="mine.npz", epochs=1, minimum_steps=1, output="run"))
+    said = capsys.readouterr().err
+    assert "left out 100 of 100 test images, which are also in the training set" in said
+    record = dw.open_bundle("run").record
+    assert record["test"] is None
+    seen = SeenImages.read(Path("run/bundle/seen.npz"))
+    assert len(seen.trained) + len(seen.validated) == 200
+    assert 10 < len(seen.validated) < 25

@@ -285,8 +285,10 @@ def _from_path(path: Path, name: str | None) -> Dataset:
         return found
     if known is not None:
         raise DigitwiseError(f"{path}: holds {known.name}, not {entry.name}: leave --dataset out")
+    if path.is_dir() and _faults(found, entry, path) == []:
+        return replace(found, name=entry.name, is_published=True)
     say(
-        f"notice: {path}: differs from {entry.name} as published, so it is called "
+        f"notice: {path}: not known to be {entry.name} as published, so it is called "
         f"'{found.name}'; only the names of the classes are {entry.name}'s"
     )
     return found
@@ -357,35 +359,40 @@ def _from_data_folder(entry: CatalogEntry) -> Dataset | None:
 def _checked(entry: CatalogEntry, folder: Path, source: str) -> Dataset:
     """Read a dataset from the data folder, and make sure that it is the published one.
 
-    Where only the gzipped files have a published digest, as KMNIST's have, they are compared with
-    it, and uncompressed files cannot be checked but for their number of images.
-
     Raises:
         DigitwiseError: it is other data under the dataset's name.
     """
     contents = read_path(folder)
     dataset = Dataset(entry.name, source, contents.train, contents.test, _classes(contents, entry))
-    if all(file.sha256 for file in entry.files):
-        is_checked, differing = True, _differing(dataset, entry)
-    else:
-        packed = [file for file in entry.files if (folder / file.name).is_file()]
-        unpacked = [name for name in IDX_NAMES if (folder / name).is_file()]
-        is_checked = bool(packed) and not unpacked
-        differing = [file.name for file in packed if not is_right(folder / file.name, file)]
-        counts = {"training images": (dataset.train, 60_000), "test images": (dataset.test, 10_000)}
-        differing += [
-            f"{len(images.y):,} {part}"
-            for part, (images, published) in counts.items()
-            if images is not None and len(images.y) != published
-        ]
-    if differing:
+    faults = _faults(dataset, entry, folder)
+    if faults:
         raise DigitwiseError(
-            f"{folder}: not {entry.name} as published (differs in {', '.join(differing)}): give "
+            f"{folder}: not {entry.name} as published (differs in {', '.join(faults)}): give "
             "the folder as --data, or unset DIGITWISE_DATA"
         )
-    if not is_checked:
+    if faults is None:
         say(f"notice: {folder}: no published digest to check these files of {entry.name} by")
-    return replace(dataset, is_published=is_checked)
+    return replace(dataset, is_published=faults is not None)
+
+
+def _faults(dataset: Dataset, entry: CatalogEntry, folder: Path) -> list[str] | None:
+    """List how data read from a folder differs from the published; None where it may differ.
+
+    Where only the gzipped files have a published digest, as KMNIST's have, they are compared with
+    it; of other files only the number of images is known.
+    """
+    if all(file.sha256 for file in entry.files):
+        return _differing(dataset, entry)
+    packed = [file for file in entry.files if (folder / file.name).is_file()]
+    unpacked = [name for name in IDX_NAMES if (folder / name).is_file()]
+    faults = [file.name for file in packed if not is_right(folder / file.name, file)]
+    counts = {"training images": (dataset.train, 60_000), "test images": (dataset.test, 10_000)}
+    faults += [
+        f"{len(images.y):,} {part}"
+        for part, (images, published) in counts.items()
+        if images is not None and len(images.y) != published
+    ]
+    return faults if faults or (packed and not unpacked) else None
 
 
 def _from_own_cache(entry: CatalogEntry) -> Dataset | None:

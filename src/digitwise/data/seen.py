@@ -5,9 +5,10 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Integer, UInt8, UInt64
+from jaxtyping import Bool, Integer, UInt64
 
 from digitwise.data.formats import LabeledImages
 from digitwise.data.mapped import choose
@@ -18,11 +19,11 @@ _BATCH = 4096  # images digested at a time, so that data on disk is never all in
 _NONE = np.zeros(0, np.uint64)
 
 
-def digest_images(x: UInt8[np.ndarray, "n h w"]) -> UInt64[np.ndarray, " n"]:
+def digest_images(x: Any) -> UInt64[np.ndarray, " n"]:
     """Digest each image, its label aside: BLAKE2b of its pixels, eight bytes.
 
     Args:
-        x: images; they may be on disk.
+        x: (n, h, w) uint8, an array or images that stay on disk; they are taken in slices.
 
     Returns:
         Equal numbers for equal images. Two different images among a million share one with a

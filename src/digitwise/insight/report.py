@@ -113,11 +113,18 @@ def _what_it_is(tested: _Tested) -> str:
     low, high = evaluation.confidence_interval
     architecture, settings = record["architecture"], record["settings"]
     recipe = settings["recipe"]
+    held_out = (record["validation"] or {}).get("images", 0)
+    left_out = evaluation.left_out
+    if left_out is None:
+        checked = ", not checked for training images"
+    else:
+        seen = left_out.trained + left_out.validated
+        checked = f", {seen:,} left out that it had seen" if seen else ""
     told = {
         "test accuracy": f"{evaluation.accuracy:.2%}, 95% interval {low:.2%} to {high:.2%}",
-        "tested on": f"{evaluation.images:,} images of {evaluation.dataset}",
+        "tested on": f"{evaluation.images:,} images of {evaluation.dataset}{checked}",
         "trained on": f"{record['dataset']['train_images']:,} images of "
-        f"{record['dataset']['name']}, {settings['validation']:,} of them held out for validation",
+        f"{record['dataset']['name']}, {held_out:,} of them held out for validation",
         "parameters": f"{architecture['parameters']:,}",
         "epochs": f"{len(record.get('history', [])) or settings['epochs']}"
         f" of {settings['batch_size']} images a step",
@@ -130,7 +137,8 @@ def _what_it_is(tested: _Tested) -> str:
         "made": f"{record['created']}, by digitwise {record['packages']['digitwise']}, "
         f"Keras {record['packages']['keras']}",
     }
-    notice = f'<p class="notice">{html.escape(record["notice"])}</p>' if record["notice"] else ""
+    notices = (record.get(name) for name in ("notice", "warning"))
+    notice = "".join(f'<p class="notice">{html.escape(text)}</p>' for text in notices if text)
     rows = "".join(
         f"<tr><th scope='row'>{name}</th><td>{html.escape(str(value))}</td></tr>"
         for name, value in told.items()

@@ -8,13 +8,14 @@ from digitwise.network.settings import OWN_NETWORK, TrainingSettings, usual_lear
 
 _MUCH_HIGHER, _MUCH_LOWER = 5, 0.02  # than the recipe's learning rate
 _FEW_STEPS = 100
+_FEWEST_IMAGES = 20
 
 
 def warn_of_chance(evaluation: Evaluation, settings: TrainingSettings, steps: int) -> str | None:
-    """Return a warning where a network is no better than one that always answers the same class.
+    """Return a warning where a network is not better than one that always answers the same class.
 
-    It is where the lower end of its accuracy's 95% interval does not exceed the largest class's
-    share of the images.
+    It is not where the lower end of its accuracy's 95% interval does not exceed the largest class's
+    share of the images; fewer than twenty images say nothing.
 
     Args:
         evaluation: on images that it was not trained on.
@@ -23,11 +24,11 @@ def warn_of_chance(evaluation: Evaluation, settings: TrainingSettings, steps: in
     """
     shown: Int64[np.ndarray, " classes"] = evaluation.confusion.sum(axis=1)
     right, images = int(evaluation.confusion.trace()), evaluation.images
-    if wilson_interval(right, images)[0] > shown.max() / images:
+    if images < _FEWEST_IMAGES or wilson_interval(right, images)[0] > shown.max() / images:
         return None
     return (
-        f"the network is no better than chance: {right:,} of {images:,} images right, while the "
-        f"largest class has {shown.max():,}; {_likely_cause(settings, steps)}"
+        f"the network is not measurably better than chance: {right:,} of {images:,} images right, "
+        f"while the largest class has {shown.max():,}; {_likely_cause(settings, steps)}"
     )
 
 
@@ -54,5 +55,5 @@ def _likely_cause(settings: TrainingSettings, steps: int) -> str:
     if now < _MUCH_LOWER * usual:
         return f"raise --learning-rate: {now:g} is far below the recipe's {usual:g}"
     if steps < _FEW_STEPS:
-        return f"raise --epochs: it was trained on {steps:,} batches only"
+        return f"raise --epochs: it was trained for {steps:,} step{'s' * (steps > 1)} only"
     return "check that each label belongs to its image"

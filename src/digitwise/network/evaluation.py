@@ -72,7 +72,7 @@ class Evaluation:
         calibration_error: expected calibration error over 15 bins of equal mass.
         per_class: figures of each class.
         confusion: [i, j] counts the images of class i read as class j.
-        mistakes: indices of what was read wrong, the surest first, at most a hundred.
+        mistakes: indices into `x` of what was read wrong, the surest first, at most a hundred.
         x: the images, (n, 28, 28) uint8; `MappedImages` where they stay on disk.
         y: their labels.
         probabilities: (n, classes) float32, calibrated.

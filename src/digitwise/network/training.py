@@ -140,7 +140,7 @@ def train(
     Returns:
         The bundle, whose record has settings, data, and validation and test figures; "test" is
         None where no unseen images are left to test on, and "warning" says so where the network
-        is no better than chance.
+        is not better than chance.
 
     Raises:
         DigitwiseError: an argument or the data is bad, or the network does not fit the data.
@@ -582,10 +582,11 @@ def _leave_bundle(
             record["test"] = tested.summary()
         if settings.start is not None:
             record["fine_tuning"] = _fine_tuning_record(settings, split, unfinished)
-        judged = validated or tested
-        if judged is not None:
+        judged = [evaluation for evaluation in (validated, tested) if evaluation is not None]
+        if judged:
+            largest = max(judged, key=lambda evaluation: evaluation.images)
             steps = state.epoch * settings.steps_per_epoch
-            record["warning"] = warn_of_chance(judged, settings, steps)
+            record["warning"] = warn_of_chance(largest, settings, steps)
         split.seen.write(folder / SEEN_FILE)
         write_json(folder / RECORD_FILE, record)
     if record["warning"]:
