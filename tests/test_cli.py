@@ -2,8 +2,12 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jsonschema
@@ -15,6 +19,7 @@ import digitwise as dw
 from digitwise.cli import main
 from digitwise.network import training
 from tests.conftest import full_disk
+from tests.test_promises import save_page
 
 SCHEMAS = Path(dw.__file__).parent / "schemas"
 Digits = tuple[np.ndarray, np.ndarray]
@@ -220,3 +225,196 @@ def test_the_offline_sample_trains_with_a_notice_and_nothing_else_on_stderr() ->
     assert "10 epochs instead of 1" in lines[1]
     assert lines[2].startswith("training 'fast' on 3,667 images")
     assert len(lines) == 3, lines
+
+
+# How it ends early
+
+
+@pytest.fixture
+def reading(digits: Digits) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start `digitwise read` on a page and on a pipe, at which it waits for the second picture."""
+    save_page(digits, "first.png")
+    os.mkfifo("second.png")
+    processes = []
+
+    def start(*options: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "digitwise", "read", "first.png", "second.png", *options]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        processes.append(subprocess.Popen(command, text=True, **pipes))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def _wait_for(file: Path) -> None:
+    deadline = time.monotonic() + 180
+    while not file.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("option", ["", "--csv", "--jsonl"])
+def test_results_are_printed_as_they_are_read_and_ctrl_c_ends_with_130(
+    option: str, reading: Callable[..., subprocess.Popen[str]]
+) -> None:
+    process = reading(*option.split())
+    assert process.stdout is not None
+    lines = [process.stdout.readline()]  # comes while the second picture is waited for
+    if option != "--jsonl":
+        lines.append(process.stdout.readline())
+    assert "first.png" in "".join(lines)
+    process.send_signal(signal.SIGINT)
+    rest, err = process.communicate(timeout=180)
+    assert process.returncode == 130
+    assert rest == ""
+    stopped, interrupted = err.splitlines()
+    assert re.fullmatch("stopped: [01] of 2 inputs were read", stopped)  # 0 just after printing
+    assert interrupted == "digitwise: interrupted"
+    if option == "--jsonl":
+        assert json.loads(lines[0])["path"] == "first.png"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_json_is_one_valid_document_when_it_is_interrupted(
+    number: signal.Signals, reading: Callable[..., subprocess.Popen[str]]
+) -> None:
+    process = reading("--json", "--output", "drawn")
+    _wait_for(Path("drawn/first.png"))
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=180)
+    assert process.returncode == 130
+    document = json.loads(out)
+    _validate(document, "read")
+    assert not document["complete"]
+    assert [image["path"] for image in document["images"]] == ["first.png"]
+
+
+def test_a_closed_pipe_ends_quietly(
+    reading: Callable[..., subprocess.Popen[str]], digits: Digits
+) -> None:
+    process = reading()
+    assert process.stdout is not None
+    assert process.stdout.readline() == "first.png:\n"
+    process.stdout.close()  # as head -1 does
+    Path("second.png").write_bytes(Path("first.png").read_bytes())
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    assert process.wait(180) == 141
+
+
+def test_a_closed_pipe_leaves_the_streams_of_the_process_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    first, pipe = os.fstat(1), os.fstat(writer)
+    with os.fdopen(writer, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert main(["datasets", "list"]) == 141
+        assert sys.stdout is stream
+        assert os.path.samestat(os.fstat(writer), pipe)
+        assert stream.errors == "strict"
+    assert os.path.samestat(os.fstat(1), first)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (SystemExit(5), 5, None),
+        (SystemExit(), 0, None),
+        (SystemExit("no"), 1, "digitwise: no"),
+        (RuntimeError("a fault\nof ours"), 70, "internal error: RuntimeError: a fault of ours"),
+        (MemoryError(), 3, "cannot go on: out of memory"),
+    ],
+    ids=repr,
+)
+def test_whatever_is_raised_in_a_command_has_its_status_and_one_line(
+    error: BaseException,
+    status: int,
+    line: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("digitwise.data.loading.in_data_folder", fail)
+    monkeypatch.delenv("DIGITWISE_VERBOSE", raising=False)
+    assert main(["datasets", "list"]) == status
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert len(printed.err.splitlines()) == (0 if line is None else 1)
+    assert line is None or line in printed.err
+    monkeypatch.setenv("DIGITWISE_VERBOSE", "1")
+    assert main(["datasets", "list"]) == status
+    assert ("Traceback" in capsys.readouterr().err) == (status == 70)
+
+
+def test_a_full_disk_keeps_what_was_read(
+    digits: Digits, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(2):
+        save_page(digits, f"{number}.png", 6 * number)
+    with full_disk():
+        assert main(["read", "0.png", "1.png", "--output", "drawn", "--csv"]) == 3
+    printed = capsys.readouterr()
+    assert [line[:10] for line in printed.out.splitlines()[1:]] == ["0.png,1,1,", "1.png,1,1,"]
+    assert printed.err.splitlines() == [
+        f"digitwise: cannot write drawn/{number}.png: File too large" for number in range(2)
+    ]
+
+
+def test_a_full_stdout_ends_with_3_and_one_line(digits: Digits) -> None:
+    save_page(digits, "page.png")
+    command = [sys.executable, "-m", "digitwise", "read", "page.png"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 3
+    assert len(done.stderr.splitlines()) == 1
+    assert "No space left" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["", "--csv", "--jsonl", "--json"])
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_any_name_can_be_printed_in_any_encoding(
+    option: str, encoding: str, digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [os.fsdecode(b"scan-\xff.png"), "七.png", "missing-\u2019.png"]
+    for name in names[:2]:
+        save_page(digits, name)
+    with Path("out").open("w", encoding=encoding, newline="") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        assert main(["read", *names, "--output", "drawn", *option.split()]) == 1
+    text = Path("out").read_text(encoding)
+    assert "scan-\\xff.png" in text.replace("\\\\", "\\")
+    assert sorted(os.listdir("drawn")) == sorted(names[:2])
+    if option == "--json":
+        paths = [image["path"] for image in json.loads(text)["images"]]
+        assert paths == ["scan-\\xff.png", *names[1:]]
+
+
+def test_a_page_about_a_picture_whose_name_is_not_utf8(
+    digits: Digits, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = os.fsdecode(b"scan-\xff.png")
+    save_page(digits, name, count=1)
+    document = _answer(capsys, "explain", name, "--output", "why")
+    assert document["path"] == "scan-\\xff.png"
+    assert "scan-\\xff.png" in Path("why/index.html").read_text(encoding="utf-8")
+
+
+def test_long_names_are_drawn_under_names_that_fit(digits: Digits) -> None:
+    Path("a").mkdir()
+    long = f"{'x' * 251}.bmp", f"{'x' * 240}.png"
+    for name in long:
+        save_page(digits, name)
+        save_page(digits, Path("a") / name)
+    assert main(["read", *long, *(f"a/{name}" for name in long), "--output", "drawn"]) == 0
+    drawn = sorted(os.listdir("drawn"))
+    expected = ["x" * 251 + ".png", "x" * 249 + "-2.png", "x" * 240 + ".png", "x" * 240 + "-2.png"]
+    assert drawn == sorted(expected)
+    assert main(["read", *long, *(f"a/{name}" for name in long), "--output", "drawn"]) == 0
+    assert sorted(os.listdir("drawn")) == drawn

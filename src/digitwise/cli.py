@@ -9,9 +9,7 @@ import json
 import logging
 import os
 import re
-import signal
 import sys
-import threading
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
@@ -29,7 +27,13 @@ from digitwise.errors import (
     machine_error,
     missing_extra,
 )
-from digitwise.messages import printable, say, shown_progress, with_progress
+from digitwise.messages import (
+    printable,
+    say,
+    shown_progress,
+    sigterm_as_interrupt,
+    with_progress,
+)
 from digitwise.storage import LONGEST_NAME, check_output, is_marked, protected
 
 if TYPE_CHECKING:
@@ -389,7 +393,7 @@ def read(
 
     reader = Reader(bundle)
     files = _picture_files([Path(image) for image in images])
-    with protected([*files, reader.bundle.path]), _sigterm_as_interrupt():
+    with protected([*files, reader.bundle.path]), sigterm_as_interrupt():
         drawings = None if output is None else _Drawings(output, files, force=force)
         status = _read_files(reader, files, chosen[0] if chosen else "", drawings)
     if status:
@@ -899,6 +903,9 @@ def _run(arguments: Sequence[str] | None) -> int:
         return refused.exit_status
     except (KeyboardInterrupt, typer.Abort):
         outcome = INTERRUPTED
+    except MemoryError:
+        say("digitwise: cannot go on: out of memory")
+        return MachineError.exit_status
     except Exception as error:
         say(f"digitwise: {_internal_error(error)}")
         return INTERNAL_ERROR
@@ -919,53 +926,46 @@ def _internal_error(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _kept_streams() -> Iterator[None]:
-    """Let stdout and stderr take any text, and give them back as they were.
+    """Let stdout and stderr take any text, and restore them afterwards.
 
     What a closed pipe or a full disk did not take is dropped: Python would try again at the end of
     the process, and fail with a message.
     """
     streams = sys.stdout, sys.stderr
-    wrappers = [stream for stream in streams if isinstance(stream, io.TextIOWrapper)]
-    handlers = [stream.errors for stream in wrappers]
-    for stream in wrappers:
-        with contextlib.suppress(OSError):
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        yield
-    finally:
-        sys.stdout, sys.stderr = streams  # Typer replaces them when a pipe is closed
-        for stream, handler in zip(wrappers, handlers, strict=True):
-            try:
-                stream.flush()
-            except OSError:
-                _drop_unwritten(stream)
-            stream.reconfigure(errors=handler)
-
-
-def _drop_unwritten(stream: io.TextIOWrapper) -> None:
-    """Empty the buffer of a stream that cannot be written."""
-    descriptor = stream.fileno()
-    kept, nowhere = os.dup(descriptor), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, descriptor)
-        stream.flush()
-    finally:
-        os.dup2(kept, descriptor)
-        os.close(kept)
-        os.close(nowhere)
+    with contextlib.ExitStack() as stack:
+        for stream in streams:
+            if isinstance(stream, io.TextIOWrapper):
+                stack.enter_context(_kept_stream(stream))
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = streams  # Typer replaces them when a pipe is closed
 
 
 @contextlib.contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM end a command as Ctrl-C does, so that it prints what is done."""
-    if threading.current_thread() is not threading.main_thread():  # which may set no handler
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _kept_stream(stream: io.TextIOWrapper) -> Iterator[None]:
+    """Let a stream take any text, and restore its error handler and its file descriptor."""
+    errors, kept = stream.errors, -1
+    with contextlib.suppress(OSError):  # a stream in memory has no descriptor
+        kept = os.dup(stream.fileno())
+    with contextlib.suppress(OSError):
+        stream.reconfigure(errors="backslashreplace")
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+        try:
+            stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+            stream.flush()
+        if kept >= 0:
+            # Rich, too, points the descriptor of a closed pipe to nowhere.
+            if not os.path.samestat(os.fstat(kept), os.fstat(stream.fileno())):
+                os.dup2(kept, stream.fileno())
+            os.close(kept)
+        stream.reconfigure(errors=errors)
 
 
 def _show_warning(

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import re
+import signal
 import sys
 import threading
 import time
@@ -217,3 +218,16 @@ def shown_progress(doing: str) -> Iterator[Callable[[int, int], None]]:
                 tenths = 10 * done // total
 
         yield tell
+
+
+@contextlib.contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does, so that it prints what is done."""
+    if threading.current_thread() is not threading.main_thread():  # which may set no handler
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)

@@ -11,6 +11,7 @@ import pytest
 
 import digitwise as dw
 from digitwise.cli import main
+from digitwise.storage import MARK, is_marked
 
 MEGABYTES = 3
 SCHEMAS = Path(dw.__file__).parent / "schemas"
@@ -91,14 +92,16 @@ def test_a_report_works_with_scripts_off_and_on_a_phone(written: Path, browser: 
             assert box["x"] + box["width"] <= phone["width"]
 
 
-def test_the_command_names_its_file_and_overwrites_none(
+def test_the_command_names_its_file_and_replaces_only_an_earlier_report(
     bundle: dw.Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("there.html").write_text("mine")
     assert main(["report", str(bundle.path), "--output", "there.html"]) == 2
     assert "there.html exists: choose another --output" in capsys.readouterr().err
     assert Path("there.html").read_text() == "mine"
+    Path("report.html").write_text(MARK)  # as an earlier run leaves it
     assert main(["report", str(bundle.path), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     jsonschema.validate(printed, json.loads((SCHEMAS / "report.json").read_text()))
     assert re.search("<h1>.*tested on", Path(printed["report"]).read_text())
+    assert is_marked(Path("report.html"))

@@ -34,7 +34,7 @@ from digitwise.cluster.listing import (
 )
 from digitwise.data.images import LARGEST_FILE
 from digitwise.errors import DigitwiseError, MachineError, machine_error
-from digitwise.messages import printable, quiet_loggers, say
+from digitwise.messages import printable, quiet_loggers, say, sigterm_as_interrupt
 from digitwise.reading.reader import Reader, Reading
 from digitwise.storage import (
     MARK,
@@ -164,16 +164,17 @@ def read_in_bulk(
             on_progress(total.inputs, inputs)
         if missing:
             worker = (str(folder), str(opened.path.absolute()))
-            with connected(address) as cpus:
+            with connected(address) as cpus, sigterm_as_interrupt():
                 try:
                     for counts in _results(missing, worker, min(workers or cpus, cpus)):
                         total += counts
                         if on_progress:
                             on_progress(total.inputs, inputs)
                 except KeyboardInterrupt:
+                    kept = sum((_read_counts(file).inputs for _, file in job.files()), 0)
                     say(
-                        f"stopped: {total.inputs:,} of {inputs:,} inputs are in {output}: run the "
-                        "same command again to continue"
+                        f"stopped: {kept:,} of {inputs:,} inputs are in {output}: run the same "
+                        "command again to continue"
                     )
                     raise
         sweep_unfinished(folder)
@@ -290,10 +291,10 @@ class _Job:
         Raises:
             DigitwiseError: the folder holds another job, or the listing has changed.
         """
+        if not self._record.exists() and next(self.files(), None) is not None:
+            raise DigitwiseError(f"{self._folder} holds Parquet files: name another folder")
         with self._locked():
             if not self._record.exists():
-                if next(self.files(), None) is not None:
-                    raise DigitwiseError(f"{self._folder} holds Parquet files: name another folder")
                 listed = write_listing(sources, self._listing, shard_size)
                 record: dict[str, Any] = {
                     "inputs": listed.inputs,

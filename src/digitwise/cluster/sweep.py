@@ -197,8 +197,9 @@ def sweep(
         "allow_sample": allow_sample,
     }
     tried = settings_in(space or {}, samples)
-    load_dataset(dataset, path, allow_sample=allow_sample)  # what is wrong with it is said at once
     folder = Path(output).absolute()
+    _check_folder(folder)
+    load_dataset(dataset, path, allow_sample=allow_sample)  # what is wrong with it is said at once
     _keep_plan(folder, {**arguments, "settings": tried, "seeds": seeds})
     with connected(address) as available:
         if cpus > available:
@@ -299,18 +300,28 @@ def _draw(intervals: Mapping[str, Interval], random: np.random.Generator) -> Set
     return drawn
 
 
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that holds files of others, which a sweep might replace.
+
+    Raises:
+        DigitwiseError: it does, or it is no folder.
+    """
+    sweep_unfinished(folder)
+    if not folder.exists() or (folder / PLAN_FILE).exists():
+        return
+    if not folder.is_dir() or any(folder.iterdir()):
+        raise DigitwiseError(f"{folder} exists and is not a sweep's: choose another --output")
+
+
 def _keep_plan(folder: Path, plan: dict[str, Any]) -> None:
     """Write down what a sweep is, or check that it is the one that was started.
 
     Raises:
-        DigitwiseError: the folder holds another sweep, or something else.
+        DigitwiseError: the folder holds another sweep.
         MachineError: the folder cannot be written.
     """
     file = folder / PLAN_FILE
     if not file.exists():
-        sweep_unfinished(folder)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise DigitwiseError(f"{folder} exists and is not a sweep's: choose another --output")
         write_json(file, plan)
     elif read_json(file) != plan:
         raise DigitwiseError(f"{folder} holds another sweep: name another --output")
