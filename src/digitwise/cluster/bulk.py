@@ -37,7 +37,7 @@ from digitwise.errors import DigitwiseError, MachineError, machine_error
 from digitwise.messages import quiet_loggers, say
 from digitwise.reading.images import LARGEST_FILE
 from digitwise.reading.reader import Reader, Reading
-from digitwise.storage import hold_lock, open_whole, read_json, sweep_unfinished, write_json
+from digitwise.storage import locked, open_whole, read_json, sweep_unfinished, write_json
 
 SHARD_SIZE = 500
 JOB_FOLDER = "_job"  # readers of Parquet folders leave out what begins with _
@@ -331,11 +331,10 @@ class _Job:
         """
         try:
             self._own.mkdir(parents=True, exist_ok=True)
-            lock = (self._own / "lock").open("wb")
         except OSError as error:
             raise machine_error(f"write {self._folder}", error) from error
-        with lock:
-            hold_lock(lock, f"{self._folder}: another process is filling this folder: wait for it")
+        busy = f"{self._folder}: another process is filling this folder: wait for it"
+        with locked(self._own / "lock", busy):
             yield
 
 
