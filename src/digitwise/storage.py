@@ -2,18 +2,19 @@
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import secrets
 import shutil
 import stat
+import sys
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
-from typing import IO, Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from digitwise.errors import DigitwiseError, MachineError, TakenError, machine_error
+from digitwise.messages import say
 
 MARK = "Written by Digitwise; later runs may replace this file"
 LONGEST_NAME = 255  # bytes, in the file systems in common use
@@ -21,6 +22,8 @@ _MARKED_ENDS = 16 * 1024  # bytes at each end of a file, where the mark is looke
 _UNFINISHED = ".unfinished-"
 _NAME_SHOWN = 32  # characters of a file's name in its temporary name
 _RANDOM_BYTES = 8
+_HELD_ELSEWHERE = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)  # the last two on SMB and Windows
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
 
 
 class _Inputs(NamedTuple):
@@ -215,7 +218,7 @@ def folder_whole(path: Path) -> Iterator[Path]:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
-                with file.open("rb") as written:
+                with file.open("rb" if os.name == "posix" else "r+b") as written:
                     os.fsync(written.fileno())
         try:
             temporary.rename(path)
@@ -232,20 +235,55 @@ def folder_whole(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def hold_lock(file: IO[bytes], busy: str) -> None:
-    """Keeps other processes from holding an open file until it is closed; a killed one lets go.
+@contextlib.contextmanager
+def locked(path: Path, busy: str) -> Iterator[None]:
+    """Hold a lock that excludes other processes and threads; a killed process releases it.
 
     Args:
-        file: what the processes agree on.
-        busy: what is said where another process holds it.
+        path: the lock file, which holds `MARK` alone; it is created where it is missing, and stays.
+        busy: the message if the lock is held elsewhere.
 
     Raises:
-        DigitwiseError: another process holds it.
+        DigitwiseError: another process or thread holds the lock.
+        MachineError: the lock file cannot be written.
     """
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise DigitwiseError(busy) from None
+        file = path.open("ab")  # NFS locks only what is open for writing
+    except OSError as error:
+        raise machine_error(f"write {path}", error) from error
+    with file:
+        try:
+            if not file.tell():
+                file.write(f"{MARK}\n".encode())
+                file.flush()
+            _lock(file.fileno())
+        except OSError as error:
+            if error.errno in _HELD_ELSEWHERE:
+                raise DigitwiseError(busy) from None
+            if error.errno not in _NO_LOCKS:
+                raise machine_error(f"lock {path}", error) from error
+            say(
+                f"notice: {path.parent}: the file system has no locks ({error.strerror}): "
+                "make sure that no other process uses this folder"
+            )
+        yield
+
+
+def _lock(descriptor: int) -> None:
+    """Lock an open file without waiting.
+
+    POSIX systems use flock(), whose lock belongs to the open file, so that it also excludes threads
+    of this process. A lock by lockf() would not, and would be released by closing the file anywhere
+    in the process. On NFS, Linux forwards a flock() to the server if the file is open for writing.
+    """
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def write_text(path: Path, text: str, *, force: bool = False) -> None:

@@ -30,6 +30,7 @@ def test_a_small_training_learns_and_leaves_everything(bundle: dw.Bundle) -> Non
     assert bundle.record["test"]["accuracy"] > 0.85
     run = bundle.path.parent
     assert {path.name for path in run.iterdir()} == {
+        ".lock",
         "settings.json",
         "history.csv",
         "checkpoints",

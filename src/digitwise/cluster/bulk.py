@@ -38,8 +38,8 @@ from digitwise.messages import printable, quiet_loggers, say, sigterm_as_interru
 from digitwise.reading.reader import Reader, Reading
 from digitwise.storage import (
     MARK,
-    hold_lock,
     is_marked,
+    locked,
     open_whole,
     read_json,
     sweep_unfinished,
@@ -348,13 +348,9 @@ class _Job:
                     f"{self._own} was not made by Digitwise: choose another --output"
                 )
             self._own.mkdir(parents=True, exist_ok=True)
-            lock = file.open("ab")
         except OSError as error:
             raise machine_error(f"write {self._folder}", error) from error
-        with lock:
-            lock.write(b"" if lock.tell() else f"{MARK}\n".encode())
-            lock.flush()
-            hold_lock(lock, f"{self._folder}: another process is filling this folder: wait for it")
+        with locked(file, f"{self._folder}: another process is filling this folder: wait for it"):
             yield
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from digitwise.errors import DigitwiseError, MachineError, machine_error
 from digitwise.network.settings import TrainingSettings
-from digitwise.storage import hold_lock, sweep_unfinished, write_text
+from digitwise.storage import locked, sweep_unfinished, write_text
 
 SETTINGS_FILE = "settings.json"
+LOCK_FILE = ".lock"
 EpochFigures = dict[str, int | float]
 OnEpoch = Callable[[EpochFigures], None]
 _ROOM_NEEDED = 64 * 1024 * 1024
@@ -97,8 +98,11 @@ class Run:
         Raises:
             DigitwiseError: another process is training it.
         """
-        with (self.folder / SETTINGS_FILE).open("rb") as file:
-            hold_lock(file, f"{self.folder}: another process is training this run: wait for it")
+        if self.bundle.is_dir() and not os.access(self.folder, os.W_OK):
+            yield  # a finished run in a read-only folder: there is nothing to exclude
+            return
+        busy = f"{self.folder}: another process is training this run: wait for it"
+        with locked(self.folder / LOCK_FILE, busy):
             yield
 
     def sweep(self) -> None:
