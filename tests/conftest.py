@@ -72,12 +72,15 @@ def browser() -> Iterator[Any]:
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("needs Chromium: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=1000 * PATIENCE)
     quiet = "--disable-background-networking --disable-component-update --disable-sync"
     with sync_playwright() as playwright:
         arguments = ["--no-sandbox", "--no-first-run", *quiet.split()]
-        opened = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        opened = playwright.chromium.launch(
+            executable_path=chromium, args=arguments, timeout=1000 * PATIENCE
+        )
         yield opened
         opened.close()
 
@@ -87,6 +90,7 @@ def page(browser: Any) -> Iterator[Any]:
     """A browser's page; what it complains of, or asks for beyond this machine, fails the test."""
     faults: list[str] = []
     with browser.new_context() as context:
+        context.set_default_timeout(1000 * PATIENCE)
         opened = context.new_page()
         opened.on("pageerror", lambda error: faults.append(str(error)))
         opened.on(

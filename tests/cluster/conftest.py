@@ -1,10 +1,12 @@
 """A real Ray cluster of two nodes on this machine."""
 
 import functools
+import gc
 import os
 import shutil
 import subprocess
 import threading
+import warnings
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
@@ -33,9 +35,14 @@ def cluster() -> Iterator[Any]:
     }
     head = {"num_cpus": 1, "include_dashboard": False, "_system_config": soon}
     started = Cluster(initialize_head=True, head_node_args=head)
-    started.add_node(num_cpus=1)
-    yield started
-    started.shutdown()
+    try:
+        started.add_node(num_cpus=1)
+        yield started
+    finally:
+        started.shutdown()
+        with warnings.catch_warnings():  # Ray's processes, before they trouble the next file
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
 
 @pytest.fixture(scope="session")

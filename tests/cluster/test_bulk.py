@@ -5,9 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from PIL import Image
 import digitwise as dw
 from digitwise.cli import main
 from digitwise.cluster.bulk import read_in_bulk
+from tests.conftest import PATIENCE, running, wait_until
 
 INPUTS = 62
 MACHINE_REFUSED = 3
@@ -33,19 +32,12 @@ def _rows(output: Path) -> list[dict[str, Any]]:
     return pq.read_table(output).to_pylist()
 
 
-def _start(cluster: Any, *arguments: str | Path) -> subprocess.Popen[bytes]:
-    """Starts `digitwise read` on the cluster, in a process of its own."""
+def _start(
+    cluster: Any, *arguments: str | Path
+) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
+    """Start `digitwise read` on the cluster, in a process of its own."""
     command = [sys.executable, "-m", "digitwise", "read", "--cluster", cluster.address]
-    return subprocess.Popen([*command, *map(str, arguments)], stderr=subprocess.DEVNULL)
-
-
-def wait_until(until: Callable[[], bool]) -> None:
-    """Waits until something has happened."""
-    for _ in range(2400):
-        if until():
-            return
-        time.sleep(0.025)
-    raise AssertionError("it did not happen within a minute")
+    return running([*command, *arguments], stderr=subprocess.DEVNULL)
 
 
 def _files(output: Path) -> int:
@@ -62,9 +54,17 @@ def processes_of(actor: str) -> list[psutil.Process]:
     return found
 
 
-def _workers() -> list[psutil.Process]:
-    """The processes that read."""
-    return processes_of("MapWorker")
+def kill_one_of(actor: str) -> None:
+    """Kill a process in which Ray runs an actor, as soon as there is one."""
+
+    def killed() -> bool:
+        for process in processes_of(actor):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+                return True
+        return False
+
+    wait_until(killed)
 
 
 def _assert_whole(output: Path, pages: Path) -> None:
@@ -150,19 +150,20 @@ def test_every_input_has_its_row_whatever_dies(
     output = tmp_path / "out"
     arguments = (pages, "--output", output, "--shard-size", "2")
     node = cluster.add_node(num_cpus=1) if befalls == "a node is lost" else None
-    driver = _start(cluster, *arguments)
-    wait_until(lambda: _files(output) > 2)
-    if befalls == "a worker is killed":
-        _workers()[0].kill()
-    elif node is not None:
-        cluster.remove_node(node, allow_graceful=False)
-    else:
-        driver.kill()
-        assert driver.wait() < 0
+    with _start(cluster, *arguments) as driver:
+        wait_until(lambda: _files(output) > 2)
+        if befalls == "a worker is killed":
+            kill_one_of("MapWorker")
+        elif node is not None:
+            cluster.remove_node(node, allow_graceful=False)
+        if befalls != "the driver is killed":
+            assert driver.wait(PATIENCE) == 1
+    if befalls == "the driver is killed":  # leaving the block killed it
+        assert driver.returncode < 0
         finished = {file: file.stat().st_mtime_ns for file in output.glob("part-*")}
         assert 2 < len(finished) < INPUTS / 2
-        driver = _start(cluster, *arguments)
-    assert driver.wait(90) == 1
+        with _start(cluster, *arguments) as driver:
+            assert driver.wait(PATIENCE) == 1
     _assert_whole(output, pages)
     if befalls == "the driver is killed":
         assert all(file.stat().st_mtime_ns == time for file, time in finished.items())
@@ -175,15 +176,16 @@ def test_an_input_at_which_workers_die_is_given_up(
     shutil.copytree(pages / "more", folder)
     Image.new("L", (9000, 9000), 255).save(folder / "010x.png")  # takes a while
     traces = output / "_job" / "attempts"
-    driver = _start(cluster, folder, "--output", output, "--shard-size", "100")
-    for deaths in (1, 2):
-        wait_until(lambda: (traces / "000000").exists())
-        slow = sorted(folder.iterdir()).index(folder / "010x.png")
-        died = f"\n{slow}\n"
-        wait_until(lambda: (traces / "000000").read_text().count(died) == deaths)  # noqa: B023
-        for worker in _workers():
-            worker.kill()
-    assert driver.wait(60) == 1
+    slow = sorted(folder.iterdir()).index(folder / "010x.png")
+    died = f"\n{slow}\n"
+    with _start(cluster, folder, "--output", output, "--shard-size", "100") as driver:
+        for deaths in (1, 2):
+            wait_until(lambda: (traces / "000000").exists())
+            wait_until(lambda: (traces / "000000").read_text().count(died) == deaths)  # noqa: B023
+            for worker in processes_of("MapWorker"):
+                with contextlib.suppress(psutil.Error):
+                    worker.kill()
+        assert driver.wait(PATIENCE) == 1
     errors = {row["path"]: row["error"] for row in _rows(output) if row["error"]}
     assert errors == {str(folder / "010x.png"): f"{folder / '010x.png'}: 2 workers died reading it"}
 
@@ -193,13 +195,13 @@ def test_a_job_on_a_full_disk_goes_on_when_there_is_room(
 ) -> None:
     filler, output = small_disk / "filler", small_disk / "out"
     filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - 80_000))
-    driver = _start(cluster, pages, "--output", output, "--shard-size", "4")
-    assert driver.wait(60) == MACHINE_REFUSED
+    with _start(cluster, pages, "--output", output, "--shard-size", "4") as driver:
+        assert driver.wait(PATIENCE) == MACHINE_REFUSED
     before = _files(output)
     assert 0 < before < 15
     filler.unlink()
-    driver = _start(cluster, pages, "--output", output, "--shard-size", "4")
-    assert driver.wait(60) == 1
+    with _start(cluster, pages, "--output", output, "--shard-size", "4") as driver:
+        assert driver.wait(PATIENCE) == 1
     _assert_whole(output, pages)
 
 

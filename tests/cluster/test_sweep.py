@@ -15,7 +15,8 @@ import pytest
 import digitwise as dw
 from digitwise.cli import _print_sweep, main
 from digitwise.cluster.sweep import Interval, Sweep, _run, _training, settings_in, space_from
-from tests.cluster.test_bulk import processes_of, wait_until
+from tests.cluster.test_bulk import kill_one_of, processes_of
+from tests.conftest import PATIENCE, running, wait_until
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
@@ -36,19 +37,16 @@ def test_a_sweep_that_is_killed_goes_on_and_keeps_the_best(
     options += ["--data", str(small), "--epochs", "3", "--cluster", cluster.address]
     options += ["--output", str(output)]
     command = [sys.executable, "-m", "digitwise", "sweep", *options]
-    driver = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    wait_until(lambda: any(output.glob("runs/*/bundle")))
-    driver.kill()
-    driver.wait()
+    with running(command, stderr=subprocess.DEVNULL):  # killed at the end of the block
+        wait_until(lambda: any(output.glob("runs/*/bundle")))
     finished = {file: file.stat().st_mtime_ns for file in output.glob("runs/*/bundle")}
     wait_until(lambda: not _trainings())
 
-    driver = subprocess.Popen(
-        [*command, "--json"], stderr=subprocess.DEVNULL, stdout=subprocess.PIPE
-    )
-    wait_until(lambda: len(_trainings()) > 1)
-    _trainings()[0].kill()
-    printed, _ = driver.communicate(timeout=150)
+    streams = {"stderr": subprocess.DEVNULL, "stdout": subprocess.PIPE}
+    with running([*command, "--json"], **streams) as driver:
+        wait_until(lambda: len(_trainings()) > 1)
+        kill_one_of("ImplicitFunc")
+        printed, _ = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == 0
     document = json.loads(printed)
     jsonschema.validate(document, json.loads(SCHEMA.read_text()))

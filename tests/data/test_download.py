@@ -17,10 +17,11 @@ from digitwise.data import download
 from digitwise.data.catalog import CATALOG, CatalogEntry, PublishedFile
 from digitwise.data.formats import idx_bytes, read_path
 from digitwise.errors import DigitwiseError, MachineError
-from tests.conftest import full_disk
+from tests.conftest import PATIENCE, full_disk
 
 Digits = tuple[np.ndarray, np.ndarray]
 Answer = Callable[[BaseHTTPRequestHandler, bytes], None]
+OFFLINE_AFTER = download.OFFLINE_AFTER  # the default; the fixture below raises it
 
 
 class Mirror:
@@ -112,6 +113,8 @@ def mirror(
         }
     )
     monkeypatch.setenv("DIGITWISE_MIRROR", served.address)
+    for patience in ("OFFLINE_AFTER", "STALLED_AFTER"):  # a busy machine is slow, not offline
+        monkeypatch.setattr(download, patience, float(PATIENCE))
     yield served
     served.server.shutdown()
     served.server.server_close()
@@ -177,7 +180,7 @@ def test_the_second_mirror_is_tried_where_the_first_sends_wrong_bytes(
 def test_a_mirror_that_never_answers_is_given_up(
     entry: CatalogEntry, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert download.OFFLINE_AFTER <= 5
+    assert OFFLINE_AFTER <= 5
     monkeypatch.setattr(download, "OFFLINE_AFTER", 0.3)
     mirror.answers = [silent]
     with pytest.raises(download.UnavailableError, match=r"no answer in 0\.3 s"):
@@ -208,6 +211,7 @@ def test_a_full_disk_while_fetching_is_the_machines_refusal(
 
 
 def _fetch_in_a_process(entry: CatalogEntry, barrier: object) -> None:
+    download.OFFLINE_AFTER = download.STALLED_AFTER = float(PATIENCE)
     barrier.wait()
     download.fetch(entry)
 
@@ -219,10 +223,14 @@ def test_two_processes_that_fetch_at_once_do_not_spoil_the_cache(
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(2)
     both = [context.Process(target=_fetch_in_a_process, args=(entry, barrier)) for _ in range(2)]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join()
+    try:
+        for process in both:
+            process.start()
+        for process in both:
+            process.join(PATIENCE)
+    finally:
+        for process in both:
+            process.kill()
     assert [process.exitcode for process in both] == [0, 0]
     assert download.fetched(entry)
     assert not _leftovers()

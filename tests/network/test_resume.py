@@ -1,11 +1,11 @@
 """A training that is killed or interrupted, at any moment, comes to the end it would have had."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,13 +15,12 @@ import pytest
 import digitwise as dw
 from digitwise.cli import main
 from digitwise.network.runs import Run
+from tests.conftest import PATIENCE, running, wait_until
 
-PATIENCE = 120  # seconds; only a hang takes so long
 
-
-def _start(*arguments: str) -> subprocess.Popen[str]:
-    """Starts a command line in a process of its own."""
-    return subprocess.Popen(
+def _start(*arguments: str) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
+    """Start a command line in a process of its own."""
+    return running(
         [sys.executable, "-m", "digitwise", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -31,22 +30,16 @@ def _start(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def _wait_for(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
-    """Waits until something has happened in a running process's folder."""
-    until = time.monotonic() + PATIENCE
-    while not happened():
-        if process.poll() is not None or time.monotonic() > until:
-            process.kill()
-            raise AssertionError(process.communicate()[1])
-        time.sleep(0.002)
-
-
-def _kill_when(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
-    """Kills a process as soon as something has happened, and makes sure that it died of that."""
-    _wait_for(process, happened)
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+def _kill_when(
+    starting: contextlib.AbstractContextManager[subprocess.Popen[str]],
+    happened: Callable[[], bool],
+) -> None:
+    """Kill a process as soon as something has happened, and check that it died of that."""
+    with starting as process:
+        wait_until(happened, process)
+        process.kill()
+        process.communicate(timeout=PATIENCE)
+        assert process.returncode == -signal.SIGKILL
 
 
 def _checkpoint(run: Path) -> dict[str, np.ndarray]:
@@ -65,26 +58,25 @@ def test_a_training_killed_in_each_of_its_phases_ends_as_the_unbroken_one(small:
     # The tutorial's network has dropout and early stopping; 60 epochs are more than it uses.
     options = ("--model", "tutorial", "--data", str(small), "--epochs", "60", "--seed", "7")
     broken, unbroken = Path("broken"), Path("unbroken")
-    in_one_go = _start("train", *options, "--output", str(unbroken))
     saved = broken / "checkpoints"
+    with _start("train", *options, "--output", str(unbroken)) as in_one_go:
+        _kill_when(
+            _start("train", *options, "--output", str(broken)), (saved / "epoch-00000.npz").is_file
+        )
+        assert not (broken / "bundle").exists()
 
-    process = _start("train", *options, "--output", str(broken))
-    _kill_when(process, (saved / "epoch-00000.npz").is_file)
-    assert not (saved / "epoch-00001.npz").exists()
+        resume = ("train", "--resume", str(broken))
+        _kill_when(_start(*resume), (saved / "epoch-00001.npz").is_file)
+        assert not (broken / "bundle").exists()
 
-    process = _start("train", "--resume", str(broken))
-    _kill_when(process, (saved / "epoch-00001.npz").is_file)
-    assert not (saved / "epoch-00003.npz").exists()
+        _kill_when(_start(*resume), lambda: any(broken.glob(".unfinished-bundle-*")))
+        assert not (broken / "bundle").exists()
 
-    process = _start("train", "--resume", str(broken))
-    _kill_when(process, lambda: any(broken.glob(".unfinished-bundle-*")))
-    assert not (broken / "bundle").exists()
-
-    process = _start("train", "--resume", str(broken), "--json")
-    answer, messages = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, messages
-    assert in_one_go.wait(PATIENCE) == 0
-    in_one_go.communicate()
+        with _start(*resume, "--json") as process:
+            answer, messages = process.communicate(timeout=PATIENCE)
+            assert process.returncode == 0, messages
+        _, messages = in_one_go.communicate(timeout=PATIENCE)
+        assert in_one_go.returncode == 0, messages
 
     ours, theirs = _checkpoint(broken), _checkpoint(unbroken)
     assert ours.keys() == theirs.keys()
@@ -103,10 +95,10 @@ def test_a_training_killed_in_each_of_its_phases_ends_as_the_unbroken_one(small:
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(model: str, small: Path) -> None:
     run = Path("run")
     options = ("--model", model, "--data", str(small), "--epochs", "500")
-    process = _start("train", *options, "--output", str(run))
-    _wait_for(process, (run / "checkpoints" / "epoch-00001.npz").is_file)
-    process.send_signal(signal.SIGINT)
-    _, messages = process.communicate(timeout=PATIENCE)
+    with _start("train", *options, "--output", str(run)) as process:
+        wait_until((run / "checkpoints" / "epoch-00001.npz").is_file, process)
+        process.send_signal(signal.SIGINT)
+        _, messages = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert f"--resume {run}" in messages
     assert messages.splitlines()[-1] == "digitwise: interrupted"
@@ -130,7 +122,7 @@ mine = keras.Sequential([keras.Input((28, 28, 1)), layers.Flatten(), layers.Drop
 dw.train(mine, path={str(small)!r}, epochs=EPOCHS, minimum_steps=1, output=OUTPUT, validation=0)
 """
     run = Path("own")
-    broken = subprocess.Popen(
+    broken = running(
         [sys.executable, "-c", code.replace("EPOCHS", "40").replace("OUTPUT", "'own'")],
         stderr=subprocess.PIPE,
         text=True,
