@@ -353,8 +353,8 @@ CROPS = {
 def test_crops_that_would_be_misread_are_refused_with_the_way_to_convert_them(
     reader: dw.Reader, digits: Digits, kind: str
 ) -> None:
-    convert, mend = CROPS[kind]
-    with pytest.raises(dw.DigitwiseError, match=mend) as refused:
+    convert, fix = CROPS[kind]
+    with pytest.raises(dw.DigitwiseError, match=fix) as refused:
         reader.classify(convert(digits[0][:50]))
     assert "\n" not in str(refused.value)
 
