@@ -103,7 +103,7 @@ def test_what_is_no_bundle_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_type_checks")
 @pytest.mark.parametrize(
-    ("convert", "mend"),
+    ("convert", "fix"),
     [
         (lambda x: x * 255, r"from 0 to 255.*digitwise\.normalize"),
         (lambda x: (x * 255).astype(np.uint8), r"uint8.*digitwise\.normalize"),
@@ -116,11 +116,11 @@ def test_what_is_no_bundle_says_so(tmp_path: Path) -> None:
     ],
 )
 def test_images_that_would_be_misread_are_refused_with_the_way_to_convert_them(
-    bundle: dw.Bundle, digits: tuple[np.ndarray, np.ndarray], convert: Callable, mend: str
+    bundle: dw.Bundle, digits: tuple[np.ndarray, np.ndarray], convert: Callable, fix: str
 ) -> None:
     x, _ = dw.preprocess(digits[0][:3], digits[1][:3])
     for ask in (bundle.predict, bundle.outputs):
-        with pytest.raises(dw.DigitwiseError, match=mend):
+        with pytest.raises(dw.DigitwiseError, match=fix):
             ask(convert(x))
     assert bundle.predict(x[:0]).shape == (0, 10)
 

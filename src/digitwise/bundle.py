@@ -143,9 +143,9 @@ class Bundle:
             kind = type(x).__name__
             raise DigitwiseError(f"images must be a NumPy array, not {kind}: use np.asarray(x)")
         if x.shape[1:] != self.input_shape:
-            mend = ": use digitwise.add_channel(x)" if x.shape[1:] == self.input_shape[:2] else ""
+            fix = ": use digitwise.add_channel(x)" if x.shape[1:] == self.input_shape[:2] else ""
             raise DigitwiseError(
-                f"images have the shape {x.shape[1:]}, the network takes {self.input_shape}{mend}"
+                f"images have the shape {x.shape[1:]}, the network takes {self.input_shape}{fix}"
             )
         if x.dtype.kind != "f":
             raise DigitwiseError(

@@ -153,17 +153,17 @@ def test_an_explanation_is_saved_by_the_name_of_a_folder_with_neighbors_from_loa
 
 @pytest.mark.usefixtures("no_type_checks")
 @pytest.mark.parametrize(
-    ("neighbors", "mend"),
+    ("neighbors", "fix"),
     [
         (np.zeros((2, 28, 28), np.uint8), "a tuple of images and labels"),
-        ((np.zeros((2, 28, 28)), np.arange(2)), "float64"),
+        ((np.zeros((2, 28, 28)), np.arange(2)), "neighbors: crops are float64"),
         ((np.zeros((2, 28, 28), np.uint8), np.arange(3)), "2 images and labels"),
         ((np.zeros((2, 28, 28), np.uint8), np.array([0, 10])), "labels from 0 to 10"),
         ((np.zeros((0, 28, 28), np.uint8), np.arange(0)), "no images"),
     ],
 )
-def test_neighbors_that_are_no_labeled_images_are_refused(neighbors: object, mend: str) -> None:
-    with pytest.raises(DigitwiseError, match=mend):
+def test_neighbors_that_are_no_labeled_images_are_refused(neighbors: object, fix: str) -> None:
+    with pytest.raises(DigitwiseError, match=fix):
         dw.explain(np.full((40, 40), 255, np.uint8), neighbors=neighbors)
 
 

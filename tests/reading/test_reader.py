@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -90,6 +91,29 @@ def test_strong_conditions_cost_few_digits(
     page, lines = pages.page_for(condition, 2, *digits, np.random.default_rng(1))
     found = _digits_of(reader.read(page).text)
     assert sum(pages.compare("".join(lines), found)) <= 3
+
+
+@pytest.mark.parametrize("condition", ["tilt", "sideways", "perspective"])
+def test_what_is_read_is_matched_to_what_was_written_wherever_the_page_was_moved(
+    reader: dw.Reader, digits: Digits, condition: str
+) -> None:
+    composed = pages.compose_under(condition, 2, *digits, np.random.default_rng(1))
+    found = reader.read(composed.page).digits
+    right = [is_right for _, is_right in pages.check_digits(composed, found)]
+    assert len(right) == len(found)
+    assert sum(right) >= len(composed.digits) - 3
+    elsewhere = [replace(digit, box=(0, 0, 5, 5)) for digit in found]
+    assert not any(is_right for _, is_right in pages.check_digits(composed, elsewhere))
+    twice = pages.check_digits(composed, [*found, *found])
+    assert sum(is_right for _, is_right in twice) == sum(right)
+
+
+def test_reliability_compares_confidence_and_accuracy_in_bands() -> None:
+    checked = [(0.6, True), (0.7, False), (0.97, True), (0.99, True), (1.0, False)]
+    rows = {row.pop("from"): row for row in pages.reliability(checked)}
+    assert [row["digits"] for row in rows.values()] == [0, 2, 0, 1, 2]
+    assert rows[0.5]["mean_confidence"] == pytest.approx(0.65)
+    assert (rows[0.5]["right"], rows[0.95]["right"], rows[0.0]["right"]) == (0.5, 1.0, None)
 
 
 def test_touching_digits_are_parted(reader: dw.Reader, digits: Digits) -> None:
@@ -330,8 +354,8 @@ CROPS = {
 def test_crops_that_would_be_misread_are_refused_with_the_way_to_convert_them(
     reader: dw.Reader, digits: Digits, kind: str
 ) -> None:
-    convert, mend = CROPS[kind]
-    with pytest.raises(dw.DigitwiseError, match=mend) as refused:
+    convert, fix = CROPS[kind]
+    with pytest.raises(dw.DigitwiseError, match=fix) as refused:
         reader.classify(convert(digits[0][:50]))
     assert "\n" not in str(refused.value)
 

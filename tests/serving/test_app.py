@@ -105,6 +105,13 @@ def test_what_is_no_digit_is_said_to_be_none(client: TestClient) -> None:
     assert document["others"][0]["kind"] == "unknown"
 
 
+def test_pixels_with_dark_ink_are_refused_with_the_way_to_convert_them(
+    client: TestClient, digits: tuple[np.ndarray, np.ndarray]
+) -> None:
+    body = {"pixels": (255 - digits[0][0]).tolist()}
+    assert "send 255 minus each value" in refused(client.post("/api/read", json=body), 422)
+
+
 def test_an_explanation_has_every_layer_of_the_chosen_digit(
     client: TestClient, digits: tuple[np.ndarray, np.ndarray]
 ) -> None:

@@ -198,7 +198,10 @@ def _checked_neighbors(given: Any, classes: tuple[str, ...]) -> LabeledImages:
             "neighbors must be a tuple of images and labels: use digitwise.load_data()[0]"
         )
     x, y = given
-    check_crops(x)
+    try:
+        check_crops(x)
+    except DigitwiseError as error:
+        raise DigitwiseError(f"neighbors: {error}") from error
     y = np.asarray(y)
     if y.shape != (len(x),) or y.dtype.kind not in "iu":
         raise DigitwiseError(

@@ -88,9 +88,9 @@ def check_crops(crops: Any) -> None:
         kind = type(crops).__name__
         raise DigitwiseError(f"crops must be a NumPy array, not {kind}: use np.asarray(crops)")
     if crops.ndim != 3 or crops.shape[1:] != (28, 28):
-        mends = {(28, 28): "use crops[np.newaxis]", (len(crops), 28, 28, 1): "use crops[..., 0]"}
-        mend = mends.get(crops.shape, "use Reader.read for other pictures")
-        raise DigitwiseError(f"crops have shape {crops.shape}, not (n, 28, 28): {mend}")
+        fixes = {(28, 28): "use crops[np.newaxis]", (len(crops), 28, 28, 1): "use crops[..., 0]"}
+        fix = fixes.get(crops.shape, "use Reader.read for other pictures")
+        raise DigitwiseError(f"crops have shape {crops.shape}, not (n, 28, 28): {fix}")
     if crops.dtype != np.uint8:
         raise DigitwiseError(f"crops are {crops.dtype}, not uint8 in [0, 255]: {_to_uint8(crops)}")
     if crops.max(initial=0) == 1:
