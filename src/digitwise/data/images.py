@@ -278,13 +278,6 @@ def _without_alpha(image: Image.Image) -> Image.Image:
         return image.copy()
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(to_eight_bits(np.asarray(image)))
-    if image.mode == "LAB":
-        from PIL import ImageCms
-
-        profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(image, *profiles, outputMode="RGB")
-        assert converted is not None
-        return converted
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         paper = Image.new("RGBA", image.size, _paper_behind(np.asarray(rgba)))
