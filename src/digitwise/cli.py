@@ -1054,9 +1054,10 @@ def _to_json(document: dict[str, Any], indent: int | None = None) -> str:
 
     Bytes of a file name that are not UTF-8 are escaped as everywhere else.
     """
-    is_utf8 = codecs.lookup(sys.stdout.encoding or "utf-8").name == "utf-8"
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=indent)
     text = re.sub("[\ud800-\udfff]", lambda found: json.dumps(printable(found[0]))[1:-1], text)
+    is_utf8 = codecs.lookup(encoding).name == "utf-8"
     return text if is_utf8 else json.dumps(json.loads(text), indent=indent)
 
 
