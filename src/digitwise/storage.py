@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from digitwise.errors import DigitwiseError, MachineError, TakenError, machine_error
-from digitwise.messages import say
 
 _UNFINISHED = ".unfinished-"
 _HELD_ELSEWHERE = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)  # the last two on SMB and Windows
@@ -121,6 +120,8 @@ def locked(path: Path, busy: str) -> Iterator[None]:
                 raise DigitwiseError(busy) from None
             if error.errno not in _NO_LOCKS:
                 raise machine_error(f"lock {path}", error) from error
+            from digitwise.messages import say  # imports rich, which reading does not need
+
             say(
                 f"notice: {path.parent}: the file system has no locks ({error.strerror}): "
                 "make sure that no other process uses this folder"
