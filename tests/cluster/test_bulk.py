@@ -151,7 +151,7 @@ def test_every_input_has_its_row_whatever_dies(
     arguments = (pages, "--output", output, "--shard-size", "2")
     node = cluster.add_node(num_cpus=1) if befalls == "a node is lost" else None
     with _start(cluster, *arguments) as driver:
-        wait_until(lambda: _files(output) > 2)
+        wait_until(lambda: _files(output) > 2, driver)
         if befalls == "a worker is killed":
             kill_one_of("MapWorker")
         elif node is not None:
@@ -174,20 +174,24 @@ def test_an_input_at_which_workers_die_is_given_up(
 ) -> None:
     folder, output = tmp_path / "pages", tmp_path / "out"
     shutil.copytree(pages / "more", folder)
-    Image.new("L", (9000, 9000), 255).save(folder / "010x.png")  # takes a while
-    traces = output / "_job" / "attempts"
-    slow = sorted(folder.iterdir()).index(folder / "010x.png")
-    died = f"\n{slow}\n"
+    slow = folder / "last.png"
+    Image.new("L", (9000, 9000), 255).save(slow)  # takes a while
+    trace = output / "_job" / "attempts" / "000000"
+    at_slow = f"\n{sorted(folder.iterdir()).index(slow)}\n"
     with _start(cluster, folder, "--output", output, "--shard-size", "100") as driver:
         for deaths in (1, 2):
-            wait_until(lambda: (traces / "000000").exists())
-            wait_until(lambda: (traces / "000000").read_text().count(died) == deaths)  # noqa: B023
-            for worker in processes_of("MapWorker"):
+            wait_until(
+                lambda: trace.exists() and trace.read_text().count("begun\n") == deaths,  # noqa: B023
+                driver,
+            )
+            workers = processes_of("MapWorker")  # found early, so that they are killed in time
+            wait_until(lambda: trace.read_text().count(at_slow) == deaths, driver)  # noqa: B023
+            for worker in workers:
                 with contextlib.suppress(psutil.Error):
                     worker.kill()
         assert driver.wait(PATIENCE) == 1
     errors = {row["path"]: row["error"] for row in _rows(output) if row["error"]}
-    assert errors == {str(folder / "010x.png"): f"{folder / '010x.png'}: 2 workers died reading it"}
+    assert errors == {str(slow): f"{slow}: 2 workers died reading it"}
 
 
 def test_a_job_on_a_full_disk_goes_on_when_there_is_room(

@@ -37,14 +37,14 @@ def test_a_sweep_that_is_killed_goes_on_and_keeps_the_best(
     options += ["--data", str(small), "--epochs", "3", "--cluster", cluster.address]
     options += ["--output", str(output)]
     command = [sys.executable, "-m", "digitwise", "sweep", *options]
-    with running(command, stderr=subprocess.DEVNULL):  # killed at the end of the block
-        wait_until(lambda: any(output.glob("runs/*/bundle")))
+    with running(command, stderr=subprocess.DEVNULL) as driver:  # killed at the block's end
+        wait_until(lambda: any(output.glob("runs/*/bundle")), driver)
     finished = {file: file.stat().st_mtime_ns for file in output.glob("runs/*/bundle")}
     wait_until(lambda: not _trainings())
 
     streams = {"stderr": subprocess.DEVNULL, "stdout": subprocess.PIPE}
     with running([*command, "--json"], **streams) as driver:
-        wait_until(lambda: len(_trainings()) > 1)
+        wait_until(lambda: len(_trainings()) > 1, driver)
         kill_one_of("ImplicitFunc")
         printed, _ = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == 0
