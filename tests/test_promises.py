@@ -277,3 +277,39 @@ def test_drawings_of_earlier_runs_are_not_read_again(
     assert "notice" not in first.err
     assert main(["read", "in/drawn/0.png"]) == 0
     assert "notice: in/drawn/0.png is a drawing by Digitwise" in capsys.readouterr().err
+
+
+# No training image is a test image
+
+
+def test_training_images_are_not_counted_as_test_images(
+    bundle: dw.Bundle, digits: Digits, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x, y = digits
+    np.savez("fresh.npz", x_test=x[1500:1700], y_test=y[1500:1700])
+    np.savez("mixed.npz", x_test=x[1000:1700], y_test=y[1000:1700])  # trained on the first 1,200
+    assert main(["evaluate", str(bundle.path), "--data", "fresh.npz", "--json"]) == 0
+    fresh = json.loads(capsys.readouterr().out)
+    assert fresh["left_out"] == {"trained": 0, "validated": 0}
+    assert main(["evaluate", str(bundle.path), "--data", "mixed.npz", "--json"]) == 0
+    printed = capsys.readouterr()
+    mixed = json.loads(printed.out)
+    jsonschema.validate(mixed, json.loads((SCHEMAS / "evaluate.json").read_text()))
+    assert mixed["images"] == 500
+    assert sum(mixed["left_out"].values()) == 200
+    assert mixed["left_out"]["validated"] > 0
+    assert "left out 200 of 700 images: the network was trained on" in printed.err
+    np.savez("others.npz", x_test=x[1200:1700], y_test=y[1200:1700])
+    assert mixed["accuracy"] == dw.evaluate(bundle, path="others.npz").accuracy
+
+
+def test_training_images_alone_are_refused_by_every_command_that_tests(
+    bundle: dw.Bundle, digits: Digits, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez("trained.npz", x_train=digits[0][:1200], y_train=digits[1][:1200])
+    for command in ("evaluate", "report"):
+        assert main([command, str(bundle.path), "--data", "trained.npz"]) == 2
+        printed = capsys.readouterr()
+        assert not printed.out
+        assert printed.err.count("\n") == 1
+        assert "trained.npz: the network was trained or validated on every image" in printed.err

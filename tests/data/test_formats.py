@@ -618,3 +618,33 @@ def test_a_path_that_holds_no_data_says_so(tmp_path: Path, name: str) -> None:
     (tmp_path / "note.txt").write_text("hello")
     (tmp_path / IMAGES).write_bytes(b"")
     assert str(tmp_path / name) in _refusal(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["MINE.NPZ", "MINE.CSV", "mine.CSV.GZ"])
+def test_suffixes_are_recognized_in_upper_case(name: str, digits: Digits) -> None:
+    x, y = digits[0][:20], digits[1][:20]
+    if "NPZ" in name:
+        with Path(name).open("wb") as file:
+            np.savez(file, x_train=x, y_train=y)
+    else:
+        table = np.column_stack([y, x.reshape(20, -1)])
+        text = "\n".join(",".join(map(str, row)) for row in table).encode()
+        Path(name).write_bytes(gzip.compress(text) if "GZ" in name else text)
+    train = read_path(name).train
+    assert train is not None
+    assert np.array_equal(train.x, x)
+    assert np.array_equal(train.y, y)
+
+
+def test_drawings_of_digitwise_are_not_training_images(
+    digits: Digits, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for label in "01":
+        (Path("mine") / label).mkdir(parents=True)
+        image = digits[0][np.flatnonzero(digits[1] == int(label))[0]]
+        Image.fromarray(255 - image).save(f"mine/{label}/digit.png")
+        digitwise.Reader().read(255 - np.pad(image, 20)).save(f"mine/{label}/drawn.png")
+    train = read_path("mine").train
+    assert train is not None
+    assert train.y.tolist() == [0, 1]
+    assert "2 of the images: a drawing by Digitwise, which is skipped" in capsys.readouterr().err

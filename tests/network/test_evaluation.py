@@ -4,7 +4,6 @@ import json
 import shutil
 from pathlib import Path
 
-import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
@@ -114,39 +113,6 @@ def test_folders_are_matched_by_their_names(bundle: dw.Bundle, digits: Digits) -
     Path("only/7").rename("only/seven")
     with pytest.raises(dw.DigitwiseError, match="has the class seven"):
         dw.evaluate(bundle, path="only")
-
-
-def test_training_images_are_not_counted_as_test_images(
-    bundle: dw.Bundle, digits: Digits, capsys: pytest.CaptureFixture[str]
-) -> None:
-    x, y = digits
-    np.savez("fresh.npz", x_test=x[1500:1700], y_test=y[1500:1700])
-    np.savez("mixed.npz", x_test=x[1000:1700], y_test=y[1000:1700])  # trained on the first 1,200
-    assert main(["evaluate", str(bundle.path), "--data", "fresh.npz", "--json"]) == 0
-    fresh = json.loads(capsys.readouterr().out)
-    assert fresh["left_out"] == {"trained": 0, "validated": 0}
-    assert main(["evaluate", str(bundle.path), "--data", "mixed.npz", "--json"]) == 0
-    printed = capsys.readouterr()
-    mixed = json.loads(printed.out)
-    jsonschema.validate(mixed, json.loads((SCHEMAS / "evaluate.json").read_text()))
-    assert mixed["images"] == 500
-    assert sum(mixed["left_out"].values()) == 200
-    assert mixed["left_out"]["validated"] > 0
-    assert "left out 200 of 700 images: the network was trained on" in printed.err
-    np.savez("others.npz", x_test=x[1200:1700], y_test=y[1200:1700])
-    assert mixed["accuracy"] == dw.evaluate(bundle, path="others.npz").accuracy
-
-
-def test_training_images_alone_are_refused_by_every_command_that_tests(
-    bundle: dw.Bundle, digits: Digits, capsys: pytest.CaptureFixture[str]
-) -> None:
-    np.savez("trained.npz", x_train=digits[0][:1200], y_train=digits[1][:1200])
-    for command in ("evaluate", "report"):
-        assert main([command, str(bundle.path), "--data", "trained.npz"]) == 2
-        printed = capsys.readouterr()
-        assert not printed.out
-        assert printed.err.count("\n") == 1
-        assert "trained.npz: the network was trained or validated on every image" in printed.err
 
 
 def test_mnists_training_files_do_not_test_the_pretrained_network(

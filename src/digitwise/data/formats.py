@@ -25,6 +25,7 @@ from digitwise.data.mapped import Images, chunks, convert_images
 from digitwise.data.normalization import SIDE, fit_to_mnist, ink_bright, lift_ink
 from digitwise.errors import DigitwiseError, machine_error
 from digitwise.messages import say, warnings_ignored
+from digitwise.storage import is_marked
 
 _UNSIGNED_BYTE = 0x08
 _PIECE = 32 * 2**20  # bytes read at a time
@@ -105,11 +106,11 @@ def _read_any(path: Path) -> Contents:
         return _read_folder(path)
     if not path.is_file():
         raise DigitwiseError(f"{path}: neither a file nor a folder")
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return read_npz(path)
     if _is_csv(path):
         return Contents(read_csv(path), None)
-    if path.suffix == ".arff":
+    if path.suffix.lower() == ".arff":
         raise DigitwiseError(f"{path}: {_ARFF}")
     if "idx" in path.name:
         raise DigitwiseError(f"{path}: give the folder that holds the IDX files, {path.parent}")
@@ -127,14 +128,14 @@ def _read_folder(folder: Path) -> Contents:
     tables = [file for file in files if _is_csv(file)]
     if tables:
         return _read_csv_folder(folder, tables)
-    if any(file.suffix == ".npy" for file in files):
+    if any(file.suffix.lower() == ".npy" for file in files):
         return read_npy_folder(folder)
-    archives = [file for file in files if file.suffix == ".npz"]
+    archives = [file for file in files if file.suffix.lower() == ".npz"]
     if len(archives) == 1:
         return read_npz(archives[0])
     if len(archives) > 1:
         raise DigitwiseError(f"{folder}: holds {len(archives)} .npz files: name one of them")
-    if any(file.suffix == ".arff" for file in files):
+    if any(file.suffix.lower() == ".arff" for file in files):
         raise DigitwiseError(f"{folder}: {_ARFF}")
     return read_image_folder(folder)
 
@@ -156,7 +157,7 @@ def read_idx_folder(folder: Path) -> Contents:
     """
     sets: dict[str, dict[tuple[str, str], Path]] = {}
     # A plain file is preferred to its gzipped twin: it is listed last and takes the place.
-    for file in sorted(folder.iterdir(), key=lambda file: (not file.name.endswith(".gz"), file)):
+    for file in sorted(folder.iterdir(), key=lambda file: (file.suffix.lower() != ".gz", file)):
         role = _idx_role(file)
         if role and file.is_file():
             sets.setdefault(role[0], {})[role[1:]] = file
@@ -178,11 +179,11 @@ def read_idx_folder(folder: Path) -> Contents:
 def _idx_role(file: Path) -> tuple[str, str, str] | None:
     """Return an IDX file's data set, part and contents by its name, such as ("", t10k, labels)."""
     named = re.fullmatch(
-        r"(.*-)?(train|t10k|test)-(images|labels)[-.]idx[13]-ubyte(\.gz)?", file.name
+        r"(.*-)?(train|t10k|test)-(images|labels)[-.]idx[13]-ubyte(\.gz)?", file.name, re.I
     )
     if not named:
         return None
-    return named[1] or "", "train" if named[2] == "train" else "t10k", named[3]
+    return named[1] or "", "train" if named[2].lower() == "train" else "t10k", named[3].lower()
 
 
 def _read_idx_pair(
@@ -215,7 +216,7 @@ def read_idx(path: Path, dimensions: int) -> UInt8[np.ndarray, "..."]:
         DigitwiseError: it is no IDX file, is cut short, is too long, or is no gzip file.
     """
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             return _parse_idx(path, file, dimensions)
     except gzip.BadGzipFile as error:
         raise DigitwiseError(f"{path}: not a gzip file, though named .gz: fetch it anew") from error
@@ -366,14 +367,14 @@ def _pair(
 
 def _is_csv(path: Path) -> bool:
     """Check by its name whether a file is a CSV, gzipped or not; UCI's are named .tra and .tes."""
-    return path.name.removesuffix(".gz").endswith((".csv", ".tra", ".tes"))
+    return path.name.lower().removesuffix(".gz").endswith((".csv", ".tra", ".tes"))
 
 
 def _read_csv_folder(folder: Path, tables: list[Path]) -> Contents:
     """Reads `*_train.csv` and `*_test.csv`, or the only CSV of a folder."""
+    patterns = r"((^|[_-])train\.csv|\.tra)(\.gz)?$", r"((^|[_-])test\.csv|\.tes)(\.gz)?$"
     train, test = (
-        [file for file in tables if re.search(rf"((^|[_-]){name}\.csv|{uci})(\.gz)?$", file.name)]
-        for name, uci in (("train", r"\.tra"), ("test", r"\.tes"))
+        [file for file in tables if re.search(pattern, file.name, re.I)] for pattern in patterns
     )
     if len(tables) == 1 and not train and not test:
         train = tables
@@ -461,7 +462,7 @@ def _label_column(header: list[str], table: Integer[np.ndarray, "n columns"]) ->
 
 def _open_csv(path: Path) -> io.TextIOBase:
     """Opens a CSV as text, gzipped or not."""
-    if path.suffix == ".gz":
+    if path.suffix.lower() == ".gz":
         return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
     return path.open(encoding="utf-8-sig", newline="")
 
@@ -605,6 +606,10 @@ def _read_classes(folder: Path, classes: tuple[str, ...], notices: Counter[str])
     images, labels = [], []
     for label, name in enumerate(classes):
         files = _image_files(folder / name) if (folder / name).is_dir() else []
+        drawings = [file for file in files if is_marked(file)]
+        if drawings:
+            notices["a drawing by Digitwise, which is skipped"] += len(drawings)
+            files = [file for file in files if file not in drawings]
         images += [_read_image(file, notices) for file in files]
         labels += [label] * len(files)
     if not images:

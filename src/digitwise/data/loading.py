@@ -122,7 +122,7 @@ def load_data(
     Example:
         >>> (x_train, y_train), (x_test, y_test) = load_data()
     """
-    loaded = load_dataset(dataset, path, allow_sample=allow_sample)
+    loaded = load_dataset(None if path else dataset, path, allow_sample=allow_sample)
     whole = with_test_set(loaded, seed=0)
     assert whole.train is not None
     if whole.test is None:
