@@ -1,8 +1,8 @@
 """The command line: what it prints, and how it ends."""
 
+import contextlib
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -18,7 +18,7 @@ from PIL import Image
 import digitwise as dw
 from digitwise.cli import main
 from digitwise.network import training
-from tests.conftest import full_disk
+from tests.conftest import PATIENCE, full_disk
 from tests.test_promises import save_page
 
 SCHEMAS = Path(dw.__file__).parent / "schemas"
@@ -249,11 +249,20 @@ def reading(digits: Digits) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.communicate()
 
 
-def _wait_for(file: Path) -> None:
-    deadline = time.monotonic() + 180
-    while not file.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+@contextlib.contextmanager
+def _waiting_at(pipe: str) -> Iterator[None]:
+    """Wait until a process reads from a named pipe, and keep it waiting there."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            writer = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)  # fails until somebody reads
+            break
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    time.sleep(0.5)  # a signal just before it blocks would be handled only after it
+    yield
+    os.close(writer)
 
 
 @pytest.mark.parametrize("option", ["", "--csv", "--jsonl"])
@@ -266,13 +275,12 @@ def test_results_are_printed_as_they_are_read_and_ctrl_c_ends_with_130(
     if option != "--jsonl":
         lines.append(process.stdout.readline())
     assert "first.png" in "".join(lines)
-    process.send_signal(signal.SIGINT)
-    rest, err = process.communicate(timeout=180)
+    with _waiting_at("second.png"):
+        process.send_signal(signal.SIGINT)
+        rest, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert rest == ""
-    stopped, interrupted = err.splitlines()
-    assert re.fullmatch("stopped: [01] of 2 inputs were read", stopped)  # 0 just after printing
-    assert interrupted == "digitwise: interrupted"
+    assert err.splitlines() == ["stopped: 1 of 2 inputs were read", "digitwise: interrupted"]
     if option == "--jsonl":
         assert json.loads(lines[0])["path"] == "first.png"
 
@@ -282,9 +290,9 @@ def test_json_is_one_valid_document_when_it_is_interrupted(
     number: signal.Signals, reading: Callable[..., subprocess.Popen[str]]
 ) -> None:
     process = reading("--json", "--output", "drawn")
-    _wait_for(Path("drawn/first.png"))
-    process.send_signal(number)
-    out, _ = process.communicate(timeout=180)
+    with _waiting_at("second.png"):
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     document = json.loads(out)
     _validate(document, "read")
@@ -302,7 +310,7 @@ def test_a_closed_pipe_ends_quietly(
     Path("second.png").write_bytes(Path("first.png").read_bytes())
     assert process.stderr is not None
     assert process.stderr.read() == ""
-    assert process.wait(180) == 141
+    assert process.wait(PATIENCE) == 141
 
 
 def test_a_closed_pipe_leaves_the_streams_of_the_process_alone(

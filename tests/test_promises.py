@@ -190,7 +190,9 @@ FORMATS = ["text", "--csv", "--jsonl", "--json", "Parquet"]
 def _answers(form: str, out: str, err: str) -> dict[str, str]:
     """Return each input's text, or its error, as a command reported it."""
     if form == "text":
-        errors = [line.split(": ", 1) for line in err.splitlines() if ": no digits" not in line]
+        errors = [
+            line.split(": ", 1) for line in err.splitlines() if line.startswith("digitwise: ")
+        ]
         found = {line.split(": ")[0]: line for _, line in errors}
         path = ""
         for line in out.splitlines():

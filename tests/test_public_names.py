@@ -19,11 +19,11 @@ CALLS = {
     "train(teachers=[7])": "the bundle is int",
     "build_model(7)": "unknown model '7'",
     "add_channel([1])": "x is list; expected an array of images",
-    "mean_image('pixels')": "x is str; expected an array of pixels",
-    "normalize(None)": "x is NoneType; expected an array of pixels",
-    "preprocess('pixels', [1])": "x is ndarray; expected an array of pixels",
+    "mean_image('pixels')": "x is str; expected an array of images",
+    "normalize(None)": "x is NoneType; expected an array of images",
+    "preprocess('pixels', [1])": "images and labels must be arrays",
     "one_hot('labels')": "labels are whole numbers",
-    "split(3, 1)": "y is int; expected an array of labels",
+    "split(3, 1)": "labels have shape ()",
 }
 CODE = """
 import digitwise as dw

@@ -37,13 +37,16 @@ def keeps_freed_memory():
     libc.free(block)
     return mapped == 0
 
+def pattern_texts(entry):
+    return [getattr(part, "pattern", part) for part in entry]  # some libraries compile them
+
 def state():
     loggers = [logging.getLogger(name) for name in LOGGERS]
     return {
         "environment": dict(os.environ),
         "python's random state": random.getstate(),
         "numpy's random state": str(np.random.get_state()),
-        "warnings": (list(warnings.filters), warnings.showwarning),
+        "warnings": ([pattern_texts(entry) for entry in warnings.filters], warnings.showwarning),
         "logging": [(each.level, list(each.handlers), each.propagate) for each in loggers],
         "signals": [signal.getsignal(number) for number in signal.valid_signals()],
         "streams": (sys.stdout, sys.stderr, sys.excepthook),

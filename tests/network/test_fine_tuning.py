@@ -106,7 +106,7 @@ def _split_again(path: str, start: dw.Bundle) -> Split:
 def test_no_bundle_of_a_chain_is_tested_or_validated_on_what_it_was_trained_on(
     bundle: dw.Bundle, digits: Digits
 ) -> None:
-    x, y = digits[0][:, :, ::-1], digits[1]
+    x, y = np.roll(digits[0], 1, axis=2), digits[1]  # new images of the same digits
     quick = {"epochs": 1, "minimum_steps": 1}
     np.savez("mine.npz", x_train=x[:240], y_train=y[:240])
     first = dw.train(start=bundle, path="mine.npz", output="first", **quick)
@@ -165,7 +165,7 @@ def test_a_network_that_has_seen_all_of_mnist_keeps_its_calibration(
     everything = np.concatenate([sample.train.x, sample.test.x])
     start = dw.open_bundle(shutil.copytree(bundle.path, "start"))
     NOTHING_SEEN.extended(digest_images(everything)).write(start.path / "seen.npz")
-    np.savez("mine.npz", x_train=digits[0][:60, :, ::-1], y_train=digits[1][:60])
+    np.savez("mine.npz", x_train=np.roll(digits[0][:60], 1, axis=2), y_train=digits[1][:60])
     tuned = dw.train(start=start, path="mine.npz", epochs=1, minimum_steps=1, output="run")
     assert "too few to calibrate on" in capsys.readouterr().err
     assert tuned.record["calibration"] == start.record["calibration"]

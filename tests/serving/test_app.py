@@ -23,8 +23,8 @@ from prometheus_client import Counter, Histogram
 from starlette.testclient import TestClient
 
 import digitwise as dw
+from digitwise.bundle import Bundle
 from digitwise.cli import main
-from digitwise.reading.recognizer import Recognizer
 from digitwise.serving.app import create_app
 from digitwise.serving.settings import ServiceSettings
 from tests.serving.conftest import LONG, running
@@ -402,7 +402,7 @@ def test_a_recognizer_or_a_metric_that_fails_once_costs_one_request_at_most(
     crop = {"pixels": digits[0][0].tolist()}
     with TestClient(create_app(ServiceSettings()), raise_server_exceptions=False) as client:
         for owner, name, statuses in (
-            (Recognizer, "classify", {500}),
+            (Bundle, "unchecked_outputs", {500}),
             (Histogram, "observe", {200}),
             (Counter, "inc", {200, 500}),
         ):

@@ -95,7 +95,7 @@ def test_a_batch_that_fails_answers_its_requests_and_the_next_is_recognized(
         with pytest.raises(ProblemError) as refused:
             await _soon(batcher.classify(x[0]))
         assert refused.value.status == 500
-        assert (await _soon(batcher.classify(x[0]))).digit == y[0]
+        assert (await _soon(batcher.classify(x[0]))).label == y[0]
         batcher.close()
 
     _run(ask())
@@ -109,7 +109,7 @@ def test_a_metric_that_fails_costs_no_request_its_answer(
     async def ask() -> None:
         batcher = Batcher(reader.classify, FailsOnce(ValueError("no such metric")))
         for image, label in zip(x[:3], y[:3], strict=True):
-            assert (await _soon(batcher.classify(image))).digit == label
+            assert (await _soon(batcher.classify(image))).label == label
         batcher.close()
 
     _run(ask())
@@ -157,7 +157,7 @@ def test_requests_are_answered_when_the_task_behind_them_is_canceled_or_the_serv
         with pytest.raises(ProblemError) as refused:
             await _soon(first)
         assert refused.value.status == 500
-        assert (await _soon(second)).digit == y[1]
+        assert (await _soon(second)).label == y[1]
         assert begun.acquire(timeout=LONG)
         third = await begin(x[2])
         fourth = asyncio.create_task(batcher.classify(x[3]))
@@ -167,7 +167,7 @@ def test_requests_are_answered_when_the_task_behind_them_is_canceled_or_the_serv
         with pytest.raises(ProblemError) as refused:
             await _soon(fourth)
         assert refused.value.status == 503
-        assert (await _soon(third)).digit == y[2]
+        assert (await _soon(third)).label == y[2]
         with pytest.raises(ProblemError, match="stopping"):
             await batcher.classify(x[4])
 
