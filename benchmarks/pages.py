@@ -385,7 +385,7 @@ def main() -> None:
         "bundle": reader.bundle.record["created"],
         "levels": json.loads(json.dumps(LEVELS)),
         "pages": arguments.pages,
-        "min_confidence": reader.recognizer.min_confidence,
+        "min_confidence": reader.bundle.min_confidence,
     }
     is_whole = not (arguments.conditions or arguments.picture or arguments.show)
     if is_whole and not arguments.again and results.is_done("pages", settings):

@@ -374,7 +374,7 @@ def main() -> None:
         return
     settings = {
         "bundle": bundles[0],
-        "min_confidence": readers[0].recognizer.min_confidence,
+        "min_confidence": readers[0].bundle.min_confidence,
         "starts": STARTS,
         "turns": TURNS,
         "ways": list(WAYS),

@@ -128,7 +128,5 @@ def test_images_that_would_be_misread_are_refused_with_the_way_to_convert_them(
 @pytest.mark.usefixtures("no_type_checks")
 @pytest.mark.parametrize("call", [dw.open_bundle, dw.Reader, dw.evaluate, dw.report, dw.export])
 def test_what_is_no_bundle_is_refused_by_its_kind(call: Callable) -> None:
-    with pytest.raises(
-        dw.DigitwiseError, match="the bundle is dict; expected a Bundle"
-    ):
+    with pytest.raises(dw.DigitwiseError, match="the bundle is dict; expected a Bundle"):
         call({})

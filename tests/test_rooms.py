@@ -13,7 +13,7 @@ SHARED = {"errors", "messages", "runtimes", "storage"}
 ALLOWED = {
     "data": {"data", "bundle"},
     "bundle": set(),
-    "network": {"network", "reading.recognizer", "data", "bundle"},
+    "network": {"network", "data", "bundle"},
     "reading": {"reading", "data.images", "data.normalization", "bundle"},
     "insight": {"insight", "network", "reading", "data", "bundle"},
     "serving": {"serving", "insight", "reading", "data", "bundle"},

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Bool, Float, Float32, Integer, UInt8
 
 from digitwise.errors import DigitwiseError, machine_error, wrong_type
 from digitwise.runtimes import import_onnxruntime
@@ -28,6 +28,35 @@ SEEN_FILE = "seen.npz"  # digests of the images that it was trained and validate
 _PRETRAINED = Path(__file__).parent / "pretrained"
 _BATCH = 512
 _ROUNDING = 1e-3  # by which scaling may exceed 1
+_MIN_CONFIDENCE = 0.5  # of bundles that have no reject class or were made by version 1
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What crops were recognized as.
+
+    Attributes:
+        classes: the most probable class of each crop, an index into the bundle's classes.
+        probabilities: of each class, rows that sum to 1, calibrated.
+        non_digit: how probable it is that the crop is none of the classes; all 0 for a network
+            that was not trained to tell.
+        min_confidence: the bundle's rejection threshold.
+    """
+
+    classes: Integer[np.ndarray, " n"]
+    probabilities: Float32[np.ndarray, "n classes"]
+    non_digit: Float32[np.ndarray, " n"]
+    min_confidence: float
+
+    @property
+    def confidence(self) -> Float32[np.ndarray, " n"]:
+        """The probability of each crop's class, being a digit at all included."""
+        return self.probabilities.max(axis=1, initial=0) * (1 - self.non_digit)
+
+    @property
+    def accepted(self) -> Bool[np.ndarray, " n"]:
+        """Whether each crop is read as its class; the others are rejected as non-digits."""
+        return self.confidence >= self.min_confidence
 
 
 @dataclass(frozen=True)
@@ -65,15 +94,15 @@ class Bundle:
         return float(self.record["calibration"]["temperature"])
 
     @property
-    def min_confidence(self) -> float | None:
+    def min_confidence(self) -> float:
         """The confidence from which a crop is accepted as its class, in [0, 1].
 
-        Training sets it on validation images. None in bundles without a reject class, and in those
-        of version 1, whose `threshold` bounded another quantity and was never used.
+        Training sets it on validation images. It is 0.5 for bundles without a reject class, and for
+        those of version 1, whose `threshold` bounded another quantity and was never used.
         """
         rejection = self.record.get("rejection") or {}
         value = rejection.get("min_confidence")
-        return None if value is None else float(value)
+        return _MIN_CONFIDENCE if value is None else float(value)
 
     @cached_property
     def session(self) -> "onnxruntime.InferenceSession":
@@ -132,6 +161,23 @@ class Bundle:
             x: images (n, height, width, channels), float32 in [0, 1].
         """
         return soften(predict_raw(self.session, x), self.temperature)
+
+    def classify(self, crops: UInt8[np.ndarray, "n h w"]) -> Classification:
+        """Classify crops, and decide which of them to accept, as reading does.
+
+        Args:
+            crops: uint8, bright ink on black, of the size that the network takes; not checked.
+        """
+        scaled = np.multiply(crops[..., np.newaxis], np.float32(1 / 255), dtype=np.float32)
+        outputs = self.unchecked_outputs(scaled)
+        digits = outputs[:, : len(self.classes)]
+        whole = digits.sum(axis=1, keepdims=True)
+        return Classification(
+            digits.argmax(axis=1),
+            digits / np.maximum(whole, 1e-30),
+            np.maximum(1 - whole[:, 0], 0),
+            self.min_confidence,
+        )
 
     def _check_images(self, x: Any) -> None:
         """Check shape, dtype and range of a caller's images.

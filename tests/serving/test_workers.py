@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from digitwise.bundle import Classification
 from digitwise.reading.reader import Reader
-from digitwise.reading.recognizer import Classification
 from digitwise.serving.problems import ProblemError
 from digitwise.serving.workers import Batcher, CropAnswer, GivenUpError, PicturePool
 from tests.serving.conftest import LONG

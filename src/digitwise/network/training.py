@@ -60,7 +60,6 @@ from digitwise.network.settings import (
     whole_number,
 )
 from digitwise.network.splitting import Split, split_for_training
-from digitwise.reading.recognizer import Recognizer
 from digitwise.storage import folder_whole, write_json
 
 if TYPE_CHECKING:
@@ -652,7 +651,7 @@ def _rejection(bundle: Bundle, validation: LabeledImages, seed: int) -> dict[str
     """
     random = np.random.default_rng([seed, 0])
     synthetic = non_digits(validation.x, validation.y, len(validation.y), random)
-    of_digits, of_others = (Recognizer(bundle).classify(x) for x in (validation.x, synthetic))
+    of_digits, of_others = (bundle.classify(x) for x in (validation.x, synthetic))
     low, high = _MIN_CONFIDENCES
     lowest_passing = math.floor(1e4 * np.quantile(of_digits.confidence, 1 - _PASSING)) / 1e4
     min_confidence = float(np.clip(lowest_passing, low, high))

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from digitwise.bundle import Bundle, open_bundle
+from digitwise.bundle import Bundle, Classification, open_bundle
 from digitwise.data.images import (
     LARGEST_IMAGE,
     DamagedPage,
@@ -27,7 +27,7 @@ from digitwise.errors import DigitwiseError
 from digitwise.messages import printable
 from digitwise.reading.glyphs import Glyph, find_glyphs
 from digitwise.reading.orientation import uprightness
-from digitwise.reading.recognizer import Classification, Recognizer, check_crops
+from digitwise.reading.recognizer import Recognizer, check_crops
 from digitwise.reading.segmentation import (
     Ink,
     Piece,

@@ -1,45 +1,15 @@
 """28×28 batch → calibrated class probabilities, by ONNX Runtime."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Integer, UInt8
+from jaxtyping import UInt8
 
-from digitwise.bundle import Bundle
+from digitwise.bundle import Bundle, Classification
 from digitwise.errors import DigitwiseError
 
-MIN_CONFIDENCE = 0.5  # of bundles that have no reject class or were made by version 1
 _BRIGHT = 160  # of 255; noise without any background stays below
-
-
-@dataclass(frozen=True)
-class Classification:
-    """What crops were recognized as.
-
-    Attributes:
-        classes: the most probable class of each crop, an index into the bundle's classes.
-        probabilities: of each class, rows that sum to 1, calibrated.
-        non_digit: how probable it is that the crop is none of the classes; all 0 for a network
-            that was not trained to tell.
-        min_confidence: the bundle's rejection threshold.
-    """
-
-    classes: Integer[np.ndarray, " n"]
-    probabilities: Float32[np.ndarray, "n classes"]
-    non_digit: Float32[np.ndarray, " n"]
-    min_confidence: float = MIN_CONFIDENCE
-
-    @property
-    def confidence(self) -> Float32[np.ndarray, " n"]:
-        """The probability of each crop's class, being a digit at all included."""
-        return self.probabilities.max(axis=1, initial=0) * (1 - self.non_digit)
-
-    @property
-    def accepted(self) -> Bool[np.ndarray, " n"]:
-        """Whether each crop is read as its class; the others are rejected as non-digits."""
-        return self.confidence >= self.min_confidence
 
 
 class Recognizer:
@@ -55,8 +25,6 @@ class Recognizer:
         if bundle.input_shape != (28, 28, 1):
             raise DigitwiseError(f"{bundle.path}: reads {bundle.input_shape}, not (28, 28, 1)")
         self.bundle = bundle
-        least = bundle.min_confidence
-        self.min_confidence = MIN_CONFIDENCE if least is None else least
 
     def classify(self, crops: UInt8[np.ndarray, "n 28 28"]) -> Classification:
         """Recognizes crops that look as MNIST's images do: see `fit_to_mnist`.
@@ -66,16 +34,7 @@ class Recognizer:
         """
         if self.before_batch is not None:
             self.before_batch()
-        scaled = np.multiply(crops[..., np.newaxis], np.float32(1 / 255), dtype=np.float32)
-        outputs = self.bundle.unchecked_outputs(scaled)
-        digits = outputs[:, : len(self.bundle.classes)]
-        whole = digits.sum(axis=1, keepdims=True)
-        return Classification(
-            digits.argmax(axis=1),
-            digits / np.maximum(whole, 1e-30),
-            np.maximum(1 - whole[:, 0], 0),
-            self.min_confidence,
-        )
+        return self.bundle.classify(crops)
 
 
 def check_crops(crops: Any) -> None:

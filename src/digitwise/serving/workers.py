@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from digitwise.reading.recognizer import Classification
+from digitwise.bundle import Classification
 from digitwise.serving.gate import log
 from digitwise.serving.problems import ProblemError, busy, failed, stopping
 
