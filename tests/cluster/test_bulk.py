@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -110,6 +111,16 @@ def test_the_rows_are_those_of_read_on_one_machine(
     assert document["inputs"] == INPUTS
     assert document["failed"] == 2
     assert document["digits"] == sum(len(row["digits"] or ()) for row in rows)
+
+
+def test_a_file_name_that_is_not_utf8_is_read(cluster: Any, pages: Path, tmp_path: Path) -> None:
+    picture = tmp_path / os.fsdecode(b"caf\xe9.png")
+    shutil.copyfile(pages / "000.png", picture)
+    with _start(cluster, picture, "--output", tmp_path / "out") as driver:
+        assert driver.wait(PATIENCE) == 0
+    (row,) = _rows(tmp_path / "out")
+    assert row["path"].endswith("caf\\xe9.png")
+    assert row["text"] == dw.Reader().read(picture).text
 
 
 def test_globs_parquet_and_addresses_are_read_too(

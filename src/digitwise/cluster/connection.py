@@ -61,7 +61,10 @@ def _joined(address: str, is_local: bool) -> Iterator[int]:
         try:
             if address not in (LOCAL, "auto"):
                 _knock(address)
-            with _no_usage_process() if is_local else contextlib.nullcontext():
+            with (
+                _no_usage_process() if is_local else contextlib.nullcontext(),
+                _escaped_command_line(),
+            ):
                 ray.init(
                     address,
                     include_dashboard=False if is_local else None,
@@ -96,6 +99,21 @@ def _no_usage_process() -> Iterator[None]:
         yield
     finally:
         services.start_api_server = start
+
+
+@contextlib.contextmanager
+def _escaped_command_line() -> Iterator[None]:
+    """Escape bytes that are not UTF-8 in the command line, which Ray records and cannot encode."""
+    from ray._private import utils
+
+    command_line = utils.get_entrypoint_name
+    utils.get_entrypoint_name = lambda: (
+        command_line().encode("utf-8", "backslashreplace").decode("utf-8")
+    )
+    try:
+        yield
+    finally:
+        utils.get_entrypoint_name = command_line
 
 
 def _knock(address: str) -> None:
