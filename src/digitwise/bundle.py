@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Integer, UInt8
+from jaxtyping import Bool, Float, Float32, Integer, Shaped, UInt8
 
 from digitwise.errors import DigitwiseError, machine_error, wrong_type
 from digitwise.runtimes import import_onnxruntime
@@ -28,6 +28,8 @@ SEEN_FILE = "seen.npz"  # digests of the images that it was trained and validate
 _PRETRAINED = Path(__file__).parent / "pretrained"
 _BATCH = 512
 _ROUNDING = 1e-3  # by which scaling may exceed 1
+_BRIGHT = 160 / 255  # of the range; noise without any background stays below
+_DIGITS = frozenset("0123456789")
 _MIN_CONFIDENCE = 0.5  # of bundles that have no reject class or were made by version 1
 
 
@@ -132,7 +134,7 @@ class Bundle:
 
         Raises:
             DigitwiseError: the images have another shape than the network takes, are not float,
-                or hold NaN or values outside [0, 1].
+                hold NaN or values outside [0, 1], or are digits with dark ink.
         """
         digits = self.outputs(x)[:, : len(self.classes)]
         return digits / np.maximum(digits.sum(axis=1, keepdims=True), 1e-30)
@@ -206,6 +208,10 @@ class Bundle:
             raise DigitwiseError(
                 f"images have values from {low:g} to {high:g}, not in [0, 1]: "
                 "use digitwise.normalize(x) on images in [0, 255]"
+            )
+        if _DIGITS.issuperset(self.classes) and is_dark_on_light(x[..., 0], 1):
+            raise DigitwiseError(
+                "images have dark ink on a light background, not bright ink on black: use 1 - x"
             )
 
 
@@ -383,3 +389,17 @@ def soften(
         1 / temperature
     )
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
+
+
+def is_dark_on_light(images: Shaped[np.ndarray, "n h w"], brightest: int = 255) -> bool:
+    """Return whether most border pixels of a batch are bright, and its inside is darker.
+
+    Args:
+        images: gray levels from 0 to `brightest`.
+        brightest: 255 for uint8 images, 1 for float images.
+    """
+    if not len(images):
+        return False
+    sides = [images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]]
+    border = float(np.median(np.concatenate(sides, axis=1)))
+    return border >= _BRIGHT * brightest and float(images.mean()) < border

@@ -47,6 +47,17 @@ def explain_nan(settings: TrainingSettings, epoch: int) -> str:
     return f"the loss of epoch {epoch} is not a number: {cure}"
 
 
+def explain_divergence(settings: TrainingSettings) -> str | None:
+    """Say why a network has weights that no export reproduces; None where it is not the rate."""
+    usual, now = usual_learning_rate(settings), settings.recipe.learning_rate
+    if now <= _MUCH_HIGHER * usual:
+        return None
+    return (
+        f"training diverged: lower --learning-rate: {now:g} is {now / usual:,.0f} times the "
+        f"recipe's {usual:g}"
+    )
+
+
 def _likely_cause(settings: TrainingSettings, steps: int) -> str:
     """Name the likeliest cause, and what to do."""
     usual, now = usual_learning_rate(settings), settings.recipe.learning_rate

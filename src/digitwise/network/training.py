@@ -40,7 +40,7 @@ from digitwise.errors import (
     wrong_type,
 )
 from digitwise.messages import say
-from digitwise.network.diagnosis import warn_of_chance
+from digitwise.network.diagnosis import explain_divergence, warn_of_chance
 from digitwise.network.evaluation import calibrate, score
 from digitwise.network.process import random_state_kept
 from digitwise.network.runs import SETTINGS_FILE, OnEpoch, Run, plan_run
@@ -528,7 +528,10 @@ def _leave_bundle(
         final.save(folder / KERAS_FILE, include_optimizer=False)
         examples = LabeledImages(*(part[:_AGREEMENT_IMAGES] for part in data.train))
         x = normalize(add_channel(examples.x))
-        export_onnx(final, folder / ONNX_FILE, x)
+        try:
+            export_onnx(final, folder / ONNX_FILE, x)
+        except DigitwiseError as error:
+            raise DigitwiseError(explain_divergence(settings) or str(error)) from error
         layers = describe_layers(final, folder / ONNX_FILE, x[:2])
         if settings.recipe.tells_non_digits:  # it is to read pictures, which wants speed
             random = np.random.default_rng([settings.seed, 1])

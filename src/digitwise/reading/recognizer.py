@@ -6,10 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from digitwise.bundle import Bundle, Classification
+from digitwise.bundle import Bundle, Classification, is_dark_on_light
 from digitwise.errors import DigitwiseError
-
-_BRIGHT = 160  # of 255; noise without any background stays below
 
 
 class Recognizer:
@@ -74,12 +72,3 @@ def _to_uint8(crops: np.ndarray) -> str:
     if crops.dtype.kind == "f" and high <= 1:
         return "use (crops * 255).astype(np.uint8)"
     return "use crops.astype(np.uint8)"
-
-
-def is_dark_on_light(crops: UInt8[np.ndarray, "n 28 28"]) -> bool:
-    """Return whether most border pixels of a batch are bright, and its inside is darker."""
-    if not len(crops):
-        return False
-    sides = [crops[:, 0], crops[:, -1], crops[:, :, 0], crops[:, :, -1]]
-    border = float(np.median(np.concatenate(sides, axis=1)))
-    return border >= _BRIGHT and float(crops.mean()) < border

@@ -13,8 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from digitwise.bundle import is_dark_on_light
 from digitwise.data.images import Source
-from digitwise.reading.recognizer import is_dark_on_light
 from digitwise.reading.strokes import check_count, draw_strokes
 from digitwise.serving.problems import ProblemError
 
