@@ -335,7 +335,7 @@ def test_a_closed_pipe_leaves_the_streams_of_the_process_alone(
         (SystemExit(), 0, None),
         (SystemExit("no"), 1, "digitwise: no"),
         (RuntimeError("a fault\nof ours"), 70, "internal error: RuntimeError: a fault of ours"),
-        (MemoryError(), 3, "cannot go on: out of memory"),
+        (MemoryError(), 3, "digitwise: out of memory"),
     ],
     ids=repr,
 )

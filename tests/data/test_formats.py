@@ -257,7 +257,7 @@ def test_what_a_folder_of_images_leaves_out_is_reported(
     pages[0].save(folder / "3" / "two.tif", save_all=True, append_images=pages[1:])
     read_path(folder)
     said = capsys.readouterr().err
-    assert "only images in class folders are: 3/notes.txt, 4/more, stray.png\n" in said
+    assert "not images in class folders: 3/notes.txt, 4/more, stray.png\n" in said
     assert "1 of the images: only the first page was read" in said
     (folder / "3" / "scan.pdf").write_bytes(b"%PDF-1.4")
     assert "a PDF in a class folder" in _refusal(folder)
@@ -313,14 +313,14 @@ def test_a_csv_with_the_label_first_gets_no_notice(
 def test_arff_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "mnist_784.arff"
     path.write_text("@RELATION mnist_784")
-    assert "ARFF is not read: save it as CSV" in _refusal(path)
-    assert "ARFF is not read" in _refusal(tmp_path)
+    assert "ARFF is not supported: convert it to CSV" in _refusal(path)
+    assert "ARFF is not supported" in _refusal(tmp_path)
 
 
 STORED = {
     "transposed": lambda x: x.transpose(0, 2, 1),
-    "with dark ink on a light ground": lambda x: 255 - x,
-    "transposed with dark ink on a light ground": lambda x: 255 - x.transpose(0, 2, 1),
+    "with dark ink on a light background": lambda x: 255 - x,
+    "transposed with dark ink on a light background": lambda x: 255 - x.transpose(0, 2, 1),
     "rotated 90° clockwise": lambda x: np.rot90(x, -1, (1, 2)),
     "upside down": lambda x: np.rot90(x, 2, (1, 2)),
     "mirrored left to right": lambda x: x[:, :, ::-1],
@@ -647,4 +647,4 @@ def test_drawings_of_digitwise_are_not_training_images(
     train = read_path("mine").train
     assert train is not None
     assert train.y.tolist() == [0, 1]
-    assert "2 of the images: a drawing by Digitwise, which is skipped" in capsys.readouterr().err
+    assert "2 of the images: skipped as drawings by Digitwise" in capsys.readouterr().err

@@ -162,7 +162,7 @@ def test_only_published_data_is_called_by_a_datasets_name(
     loaded = loading.load_dataset("fashion-mnist", folder)
     assert loaded.name == "mine"
     assert loaded.classes[9] == "Ankle boot"
-    assert "not known to be fashion-mnist as published, so it is called 'mine'" in (
+    assert "could not be verified as the published fashion-mnist, so it is called 'mine'" in (
         capsys.readouterr().err
     )
     assert loading.load_dataset("kmnist", folder).name == "mine"

@@ -49,7 +49,7 @@ def test_the_likely_cause_is_named(bundle: dw.Bundle, digits: Digits) -> None:
     slow = replace(settings, recipe=replace(settings.recipe, learning_rate=1e-6))
     for told, steps, cause in (
         (settings, 1000, "check that each label belongs to its image"),
-        (settings, 20, "raise --epochs: it was trained for 20 steps only"),
+        (settings, 20, "raise --epochs: it was trained for only 20 steps"),
         (slow, 1000, "raise --learning-rate: 1e-06 is far below the recipe's 0.8"),
     ):
         warning = warn_of_chance(evaluation, told, steps)

@@ -135,7 +135,7 @@ def test_explanations_name_the_classes(
     assert main(command) == 0
     assert "digit 1: T-shirt/top " in capsys.readouterr().out
     assert main([*command, "--neighbours", "sample"]) == 2
-    assert "shows none of the bundle's classes T-shirt/top, a" in capsys.readouterr().err
+    assert "contains none of the bundle's classes T-shirt/top, a" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore::digitwise.errors.SampleDataWarning")

@@ -396,7 +396,7 @@ def test_a_drawing_of_an_unknown_format_is_refused(reader: dw.Reader, name: str)
 @pytest.mark.usefixtures("no_type_checks")
 @pytest.mark.parametrize("source", [None, 5, [[0, 1]]])
 def test_what_is_no_picture_at_all_is_refused(reader: dw.Reader, source: object) -> None:
-    with pytest.raises(dw.DigitwiseError, match="a picture is a path, bytes"):
+    with pytest.raises(dw.DigitwiseError, match="a picture must be a path, bytes"):
         reader.read(source)
 
 

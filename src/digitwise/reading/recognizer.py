@@ -77,7 +77,7 @@ def _to_uint8(crops: np.ndarray) -> str:
 
 
 def is_dark_on_light(crops: UInt8[np.ndarray, "n 28 28"]) -> bool:
-    """Return whether most border pixels of a batch are bright, and its inside is darker."""
+    """Return whether most border pixels of a batch are bright, and the inside is darker."""
     if not len(crops):
         return False
     sides = [crops[:, 0], crops[:, -1], crops[:, :, 0], crops[:, :, -1]]

@@ -151,8 +151,8 @@ class _Service:
             )
         if self._collected >= _MOST_COLLECTED:
             raise ProblemError(507, f"{_MOST_COLLECTED:,} pictures are collected: empty the folder")
-        if is_form(request):  # the one type that is read and that a form of any page can send
-            raise ProblemError(415, "a form is not collected: send the picture as it is, or JSON")
+        if is_form(request):  # the only accepted type that any page's form can send
+            raise ProblemError(415, "forms are not collected: send the picture itself, or JSON")
         async with self._pool.place() as place:
             picture = await self._picture(request)
             name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}.png"
@@ -208,7 +208,7 @@ class _Service:
         """Reads a picture and words what was read."""
 
         def work() -> str:
-            reader = self._reader.interruptible(place.check)  # ends when nobody waits any longer
+            reader = self._reader.interruptible(place.check)  # stops when nobody waits
             reading = reader.read(
                 picture(), is_ruled=is_ruled, most_pixels=self.settings.most_pixels
             )
