@@ -27,8 +27,14 @@ LAYERS_FILE = "layers.npz"
 SEEN_FILE = "seen.npz"  # digests of the images that it was trained and validated on
 _PRETRAINED = Path(__file__).parent / "pretrained"
 _BATCH = 512
+_DIGITS = tuple("0123456789")
 _ROUNDING = 1e-3  # by which scaled values may exceed 1
 _MIN_CONFIDENCE = 0.5  # of bundles that have no reject class or were made by version 1
+
+
+def as_digit(name: str) -> int | None:
+    """Return a class name as a digit from 0 to 9; None if it is another name."""
+    return int(name) if name in _DIGITS else None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from digitwise.errors import DigitwiseError, MachineError, TakenError, machine_error
+from digitwise.messages import say
 
 MARK = "Written by Digitwise; later runs may replace this file"
 LONGEST_NAME = 255  # bytes, in the file systems in common use
@@ -261,8 +262,6 @@ def locked(path: Path, busy: str) -> Iterator[None]:
                 raise DigitwiseError(busy) from None
             if error.errno not in _NO_LOCKS:
                 raise machine_error(f"lock {path}", error) from error
-            from digitwise.messages import say  # imports rich, which reading does not need
-
             say(
                 f"notice: {path.parent}: the file system has no locks ({error.strerror}): "
                 "make sure that no other process uses this folder"

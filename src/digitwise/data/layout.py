@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from digitwise.bundle import Bundle, open_bundle
+from digitwise.bundle import Bundle, as_digit, open_bundle
 from digitwise.data.mapped import Images
 from digitwise.data.normalization import SIDE, fit_to_mnist
 from digitwise.data.preprocessing import add_channel, normalize
@@ -84,9 +84,8 @@ def find_layout(
         else: clothes, letters, too few digits.
     """
     names = list(classes or map(str, range(int(y.max()) + 1)))
-    values = np.array(
-        [int(name) if len(name) == 1 and name in "0123456789" else -1 for name in names]
-    )
+    numbers = [as_digit(name) for name in names]
+    values = np.array([-1 if number is None else number for number in numbers])
     digits = np.flatnonzero(values[y] >= 0)
     chosen = np.sort(np.random.default_rng(0).permutation(digits)[:_SAMPLE])
     truth = values[y[chosen]]

@@ -11,11 +11,10 @@ import numpy as np
 from jaxtyping import Bool, Integer, UInt64
 
 from digitwise.data.formats import LabeledImages
-from digitwise.data.mapped import choose
+from digitwise.data.mapped import choose, chunks
 from digitwise.data.preprocessing import split
 from digitwise.errors import DigitwiseError, machine_error
 
-_BATCH = 4096  # images digested at a time, so that data on disk is never all in memory
 _NONE = np.zeros(0, np.uint64)
 
 
@@ -29,13 +28,11 @@ def digest_images(x: Any) -> UInt64[np.ndarray, " n"]:
         The same number for equal images. Among a million different images, the probability of a
         collision is about 1 in 37 million.
     """
-    digests = np.empty(len(x), np.uint64)
-    for start in range(0, len(x), _BATCH):
-        batch = np.ascontiguousarray(x[start : start + _BATCH])
-        pixels = batch.reshape(len(batch), -1)
-        joined = b"".join(hashlib.blake2b(row.data, digest_size=8).digest() for row in pixels)
-        digests[start : start + _BATCH] = np.frombuffer(joined, "<u8")
-    return digests
+    digests = bytearray()
+    for chunk in chunks(x):
+        for pixels in np.ascontiguousarray(chunk).reshape(len(chunk), -1):
+            digests += hashlib.blake2b(pixels.data, digest_size=8).digest()
+    return np.frombuffer(digests, "<u8").astype(np.uint64)
 
 
 @dataclass(frozen=True)

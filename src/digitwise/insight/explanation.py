@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float32, Integer, UInt8
 
-from digitwise.bundle import Bundle, open_bundle
+from digitwise.bundle import Bundle, as_digit, open_bundle
 from digitwise.data.formats import LabeledImages
 from digitwise.data.images import Source
 from digitwise.data.preprocessing import add_channel, normalize
@@ -18,7 +18,7 @@ from digitwise.insight import pages
 from digitwise.insight.activations import Explainer, LayerOutput
 from digitwise.insight.attribution import class_activation, integrated_gradients, occlusion
 from digitwise.messages import printable
-from digitwise.reading.reader import Digit, Reader, Reading, as_digit
+from digitwise.reading.reader import Digit, Reader, Reading
 from digitwise.reading.recognizer import check_crops
 from digitwise.storage import check_output, protected, write_text
 

@@ -13,7 +13,7 @@ from jaxtyping import Float, Float32, Int64, Integer, UInt8
 from digitwise.bundle import SEEN_FILE, Bundle, open_bundle, soften
 from digitwise.data.formats import LabeledImages
 from digitwise.data.loading import Dataset, load_dataset, with_classes, with_test_set
-from digitwise.data.mapped import Images
+from digitwise.data.mapped import Images, chunks
 from digitwise.data.preprocessing import preprocess
 from digitwise.data.seen import SeenImages, digest_images, selected
 from digitwise.errors import DigitwiseError, MissingClassWarning
@@ -21,7 +21,6 @@ from digitwise.messages import say
 
 CALIBRATION_BINS = 15
 _WORST_MISTAKES = 100
-_BATCH = 4096  # images that are predicted at a time
 _WILSON_Z = 1.959963984540054  # the normal distribution's 97.5% quantile
 
 
@@ -389,9 +388,8 @@ def _probabilities(bundle: Bundle, images: LabeledImages) -> Float32[np.ndarray,
     Raises:
         DigitwiseError: a label is not among the bundle's classes.
     """
-    starts = range(0, len(images.y), _BATCH)
-    parts = (LabeledImages(*(part[start : start + _BATCH] for part in images)) for start in starts)
-    found = [bundle.predict(preprocess(*part, len(bundle.classes))[0]) for part in parts]
+    parts = zip(chunks(images.x), chunks(images.y), strict=True)
+    found = [bundle.predict(preprocess(x, y, len(bundle.classes))[0]) for x, y in parts]
     return np.concatenate(found) if found else np.zeros((0, len(bundle.classes)), np.float32)
 
 

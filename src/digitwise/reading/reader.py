@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from digitwise.bundle import Bundle, Classification, open_bundle
+from digitwise.bundle import Bundle, Classification, as_digit, open_bundle
 from digitwise.data.images import (
     LARGEST_IMAGE,
     DamagedPage,
@@ -47,7 +47,6 @@ Box = tuple[int, int, int, int]
 _COLUMN_GAP = 3  # digit heights between columns
 _LEAST_SIZE = 0.8  # of the page's digits: a row that begins with a small one is as high
 _ENOUGH = 3  # digits that tell what a page's digits do
-_DIGITS = tuple("0123456789")
 _FORMATS = {  # that drawings are saved in
     ".png": "PNG",
     ".jpg": "JPEG",
@@ -62,11 +61,6 @@ _FORMATS = {  # that drawings are saved in
 _BLANK = "the picture is blank: it has no ink that differs from its paper"
 _SLOPE_SAMPLE = 1000  # digits whose neighbors show how the lines slope
 _TINY = 1e-3  # pixels, by which a turned box may be off
-
-
-def as_digit(name: str) -> int | None:
-    """Return a class name as a digit from 0 to 9; None if it is another name."""
-    return int(name) if name in _DIGITS else None
 
 
 @dataclass(frozen=True)

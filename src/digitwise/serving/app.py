@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, HTMLResponse, Response
 
 from digitwise import __version__
-from digitwise.bundle import Bundle, open_bundle
+from digitwise.bundle import Bundle, as_digit, open_bundle
 from digitwise.data.images import open_picture
 from digitwise.errors import DigitwiseError, MachineError, machine_error
 from digitwise.insight.activations import Explainer
@@ -43,7 +43,6 @@ from digitwise.storage import open_whole
 _STATIC = Path(__file__).parent / "static"
 _COLLECTED_SIDE = 512  # pixels of a collected picture's longer side, at most
 _MOST_COLLECTED = 10_000  # files in a collection
-_DIGITS = tuple("0123456789")
 
 
 def create_app(settings: ServiceSettings) -> FastAPI:
@@ -243,7 +242,7 @@ def _open_explainer(bundle: Bundle) -> Explainer | None:
 
 def _prepare_collection(folder: Path, classes: tuple[str, ...]) -> int:
     """Makes sure that pictures can be saved, and counts those that are there."""
-    if not set(classes) <= set(_DIGITS):
+    if any(as_digit(name) is None for name in classes):
         raise DigitwiseError(
             f"--collect {folder}: the bundle's classes are not digits: leave --collect out"
         )

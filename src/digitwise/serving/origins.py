@@ -40,8 +40,8 @@ def is_loopback(name: str) -> bool:
 def check_host(headers: dict[bytes, bytes], allowed: tuple[str, ...]) -> None:
     """Refuse a request whose Host is neither this machine nor an allowed origin's.
 
-    If a page's host name is changed to 127.0.0.1 after the page was loaded (DNS rebinding), browsers
-    treat it as the service's own page; only the Host header shows the difference.
+    If a page's host name is changed to 127.0.0.1 after the page was loaded (DNS rebinding),
+    browsers treat it as the service's own page; only the Host header shows the difference.
 
     Args:
         headers: of the request, with lower-case names.
