@@ -1,4 +1,4 @@
-"""A network that learned nothing is not passed off as one that did, and the cause is named."""
+"""A network that learned nothing gets a warning that names the likely cause."""
 
 import json
 from dataclasses import replace
@@ -59,7 +59,7 @@ def test_the_likely_cause_is_named(bundle: dw.Bundle, digits: Digits) -> None:
     assert warn_of_chance(few, settings, 1000) is None
 
 
-def test_a_network_that_learned_is_not_warned_of(bundle: dw.Bundle) -> None:
+def test_a_network_that_learned_gets_no_warning(bundle: dw.Bundle) -> None:
     assert bundle.record["warning"] is None
 
 
