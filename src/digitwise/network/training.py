@@ -107,7 +107,7 @@ def train(
             of yours that takes (n, 28, 28, 1) and gives (n, classes) probabilities. It is compiled
             and trained in place, by the recipe of its name (`build_model` names what it builds),
             else by the tutorial's; a "reader" without an output for non-digits learns none.
-            A network that was trained before goes on from its weights;
+            A network that was trained before continues from its weights;
             train it with the same seed, or the images held out may be some that it was trained on.
         start: a bundle of digits to continue from ("pretrained" is the one that ships), instead
             of a model: a few epochs at a tenth of its learning rate on the data given, among
