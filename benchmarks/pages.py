@@ -5,8 +5,8 @@
 
 Prints a row a condition and strength: digit error rate, false digits, misses. It shares no code and
 no parameters with `augmentation.py`; the strengths below were fixed before the reader was tuned.
-Over all pages it also measures how often digits read with a given confidence are right. For that,
-what was read is matched to what was written by its position on the page.
+It also measures calibration over all pages: how often digits read with a given confidence are
+right. For that, predicted digits are matched to the true ones by position.
 """
 
 import argparse
@@ -54,8 +54,8 @@ LEVELS: dict[str, tuple[Any, Any, Any]] = {
 }
 TOGETHER = ("shadow", "blur", "noise", "jpeg", "tilt")
 GEOMETRIC = ("tilt", "perspective", "sideways")  # effects that move what is on the page
-BANDS = (0.0, 0.5, 0.8, 0.95, 0.99)  # of confidence, each up to the next
-MATCHED = 0.2  # of a digit's height: how far outside its box the center of what was read may be
+BANDS = (0.0, 0.5, 0.8, 0.95, 0.99)  # lower bounds of the confidence bands
+MATCHED = 0.2  # of a digit's height: margin around its box for matching
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Composed:
-    """A page whose truth is known.
+    """A page with its ground truth.
 
     Attributes:
         page: the picture.
@@ -293,7 +293,7 @@ def compose_under(
     effects = TOGETHER if condition == "together" else (condition,)
     for effect in effects:
         if effect in EFFECTS:
-            if effect in GEOMETRIC:  # the same random numbers move both alike
+            if effect in GEOMETRIC:  # the same random numbers for both
                 moved = LEVELS[effect][strength], copy.deepcopy(random)
                 origins = EFFECTS[effect](origins, *moved)
             page = EFFECTS[effect](page, LEVELS[effect][strength], random)
@@ -301,10 +301,10 @@ def compose_under(
 
 
 def check_digits(composed: Composed, found: list[Digit]) -> list[tuple[float, bool]]:
-    """Match the digits that were read to those written, by position.
+    """Match predicted digits to true digits by position.
 
-    Each digit read goes to the nearest written one whose box, with a margin, contains its center.
-    If several go to one written digit, the nearest is matched. What is not matched is wrong.
+    Each predicted digit is matched to the nearest true digit whose box, with a margin, contains its
+    center. If several match one true digit, the nearest is kept. Unmatched digits are wrong.
 
     Returns:
         For each digit read, its confidence and whether it is right.
@@ -336,7 +336,7 @@ def check_digits(composed: Composed, found: list[Digit]) -> list[tuple[float, bo
 
 
 def reliability(checked: list[tuple[float, bool]]) -> list[dict[str, Any]]:
-    """Compare confidence and accuracy, a row for each band of confidence."""
+    """Compare mean confidence with accuracy in each confidence band."""
     rows = []
     for low, high in itertools.pairwise([*BANDS, np.inf]):
         band = [(confidence, right) for confidence, right in checked if low <= confidence < high]

@@ -81,8 +81,8 @@ def photographs(reader: Reader, folder: Path) -> dict[str, Any]:
 def count_edits(found: str, label: dict[str, Any]) -> int:
     """Count the edits between what was read and a photograph's label, ignoring spaces.
 
-    Where the label says that digits are scattered, so that no reading order is right, the digits
-    are compared sorted.
+    If the label marks the digits as scattered, so that there is no right reading order, both are
+    sorted before they are compared.
     """
     found, truth = found.replace(" ", ""), "\n".join(label["lines"])
     if label.get("scattered"):

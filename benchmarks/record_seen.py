@@ -2,9 +2,9 @@
 
     python benchmarks/record_seen.py [BUNDLE]
 
-Without a name, for the pretrained bundle. Which images were trained on follows from the bundle's
-record: its data, which is loaded again and compared by its digests, its seed, and the number of
-images held out.
+Without an argument, it uses the pretrained bundle. The training images follow from the bundle's
+record: the data, which is loaded again and checked against its digests, the seed, and the number of
+held-out images.
 """
 
 import sys
@@ -18,7 +18,7 @@ def main() -> None:
     bundle = open_bundle(sys.argv[1] if len(sys.argv) > 1 else "pretrained")
     settings = bundle.record["settings"]
     if settings["start"] is not None or settings["teachers"]:
-        raise SystemExit(f"{bundle.path}: it learned from other bundles: retrain it")
+        raise SystemExit(f"{bundle.path}: was trained from other bundles: retrain it")
     name = None if settings["path"] else settings["dataset"]
     data = load_dataset(name, settings["path"], allow_sample=settings["allow_sample"])
     split = split_for_training(data, settings["validation"], settings["seed"])

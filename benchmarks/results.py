@@ -100,7 +100,7 @@ def describe_model(name: str) -> dict[str, Any]:
 
 
 def over_seeds(accuracies: Sequence[float]) -> dict[str, Any]:
-    """Return the mean and the standard deviation of accuracies; None for the deviation of one."""
+    """Return mean and standard deviation of accuracies; the deviation of a single one is None."""
     return {
         "mean_accuracy": statistics.mean(accuracies),
         "standard_deviation": deviation(accuracies),
@@ -108,7 +108,7 @@ def over_seeds(accuracies: Sequence[float]) -> dict[str, Any]:
 
 
 def deviation(values: Sequence[float]) -> float | None:
-    """Return the standard deviation of several values; None for one, which has none."""
+    """Return the standard deviation of values; None for a single value."""
     return statistics.stdev(values) if len(values) > 1 else None
 
 

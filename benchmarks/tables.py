@@ -73,7 +73,7 @@ def _accuracy(figures: dict[str, Any]) -> str:
 
 
 def _spread(mean: float, deviation: float | None) -> str:
-    """Word a mean share with its standard deviation, where there is one."""
+    """Format a mean accuracy with its standard deviation, if there is one."""
     return f"{mean:.2%}" if deviation is None else f"{mean:.2%} ± {100 * deviation:.2f}"
 
 
@@ -141,7 +141,7 @@ def reading_table() -> str:
     retakes = photographs["retakes"]
 
     def edits(figure: str, times: int = 1) -> str:
-        """Word the edits in the photographs with a reading order, and in the scattered ones."""
+        """Format the edits in photographs with a reading order, and in scattered ones."""
         counts = [
             f"{part[figure]} edits in {part['digits'] * times:,} digits"
             for part in (ordered, scattered)
@@ -192,7 +192,7 @@ def reading_table() -> str:
 
 
 def reliability_table() -> str:
-    """Word how often digits on composed pages are right, by the confidence they were read with."""
+    """Format how often digits on composed pages are right, by confidence band."""
     kept = results.read("pages")
     if kept is None:
         return _UNMEASURED

@@ -161,7 +161,7 @@ def bundle(small: Path, tmp_path_factory: pytest.TempPathFactory) -> "digitwise.
 
 @pytest.fixture
 def no_type_checks() -> Iterator[None]:
-    """Lets a test pass arrays of a wrong type, as a user can: jaxtyping is there in tests only."""
+    """Let a test pass arrays of a wrong type, as users can: jaxtyping checks only run in tests."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)

@@ -10,6 +10,8 @@ import pytest
 
 import digitwise as dw
 
+Digits = tuple[np.ndarray, np.ndarray]
+
 
 @pytest.fixture
 def copy(bundle: dw.Bundle, tmp_path: Path) -> Path:
@@ -115,7 +117,7 @@ def test_what_is_no_bundle_says_so(tmp_path: Path) -> None:
         (lambda x: x.tolist(), "np.asarray"),
     ],
 )
-def test_images_that_would_be_misread_are_refused_with_the_way_to_convert_them(
+def test_images_that_would_be_misread_are_refused_with_how_to_convert_them(
     bundle: dw.Bundle, digits: tuple[np.ndarray, np.ndarray], convert: Callable, fix: str
 ) -> None:
     x, _ = dw.preprocess(digits[0][:3], digits[1][:3])
@@ -127,6 +129,13 @@ def test_images_that_would_be_misread_are_refused_with_the_way_to_convert_them(
 
 @pytest.mark.usefixtures("no_type_checks")
 @pytest.mark.parametrize("call", [dw.open_bundle, dw.Reader, dw.evaluate, dw.report, dw.export])
-def test_what_is_no_bundle_is_refused_by_its_kind(call: Callable) -> None:
+def test_objects_that_are_not_bundles_are_refused(call: Callable) -> None:
     with pytest.raises(dw.DigitwiseError, match="the bundle is dict; expected a Bundle"):
         call({})
+
+
+def test_digits_in_dark_ink_are_refused_by_predict(bundle: dw.Bundle, digits: Digits) -> None:
+    x = digits[0][:100, :, :, np.newaxis] / np.float32(255)
+    with pytest.raises(dw.DigitwiseError, match=r"dark ink on a light background.*: use 1 - x"):
+        bundle.predict(1 - x)
+    assert (bundle.predict(x).argmax(axis=1) == digits[1][:100]).mean() > 0.9

@@ -271,7 +271,7 @@ def test_results_are_printed_as_they_are_read_and_ctrl_c_ends_with_130(
 ) -> None:
     process = reading(*option.split())
     assert process.stdout is not None
-    lines = [process.stdout.readline()]  # comes while the second picture is waited for
+    lines = [process.stdout.readline()]  # printed while the second picture is waited for
     if option != "--jsonl":
         lines.append(process.stdout.readline())
     assert "first.png" in "".join(lines)
@@ -335,11 +335,11 @@ def test_a_closed_pipe_leaves_the_streams_of_the_process_alone(
         (SystemExit(), 0, None),
         (SystemExit("no"), 1, "digitwise: no"),
         (RuntimeError("a fault\nof ours"), 70, "internal error: RuntimeError: a fault of ours"),
-        (MemoryError(), 3, "cannot go on: out of memory"),
+        (MemoryError(), 3, "digitwise: out of memory"),
     ],
     ids=repr,
 )
-def test_whatever_is_raised_in_a_command_has_its_status_and_one_line(
+def test_any_exception_in_a_command_has_its_exit_status_and_one_line(
     error: BaseException,
     status: int,
     line: str | None,

@@ -67,7 +67,7 @@ def test_a_run_is_locked_on_nfs_too(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP])
-def test_a_file_system_without_locks_is_worked_on_with_a_notice(
+def test_a_file_system_without_locks_is_used_with_a_notice(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int
 ) -> None:
     def refuse(*_: object) -> None:
@@ -80,6 +80,6 @@ def test_a_file_system_without_locks_is_worked_on_with_a_notice(
     assert len(printed.splitlines()) == 1
 
 
-def test_a_folder_that_may_not_be_written_cannot_be_locked(no_permission: Path) -> None:
+def test_a_folder_without_write_permission_cannot_be_locked(no_permission: Path) -> None:
     with pytest.raises(MachineError, match="Permission denied"):
         _take(no_permission / "lock")

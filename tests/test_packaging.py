@@ -1,4 +1,4 @@
-"""The sdist holds what its tests need, and the wheel what it needs to run."""
+"""The sdist contains what its tests need, and the wheel what it needs to run."""
 
 import ast
 import re
@@ -65,7 +65,9 @@ def test_every_module_that_a_shipped_test_imports_is_in_the_sdist(
     assert ours == {module: _files_of(unpacked, module) for module in ours}
 
 
-def test_the_sdist_holds_what_the_tests_and_the_readme_point_at(built: tuple[Path, Path]) -> None:
+def test_the_sdist_contains_the_files_that_the_readme_and_tests_refer_to(
+    built: tuple[Path, Path],
+) -> None:
     unpacked, _ = built
     for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text()):
         assert (unpacked / target).exists(), target
@@ -85,7 +87,7 @@ def test_the_wheel_holds_weights_page_and_schemas(built: tuple[Path, Path]) -> N
     assert {name for name in names if name.startswith("digitwise/")} == expected
 
 
-def test_the_version_is_kept_in_one_place(built: tuple[Path, Path]) -> None:
+def test_the_version_is_defined_in_one_place(built: tuple[Path, Path]) -> None:
     unpacked, wheel = built
     assert unpacked.name == f"digitwise-{digitwise.__version__}"
     assert wheel.name.startswith(f"digitwise-{digitwise.__version__}-")

@@ -141,7 +141,7 @@ def test_no_command_contacts_another_machine(outcome: Outcome) -> None:
 
 
 @pytest.mark.parametrize("command", ["read", "serve", "evaluate"])
-def test_a_home_that_cannot_be_written_is_no_reason_for_a_warning(
+def test_an_unwritable_home_causes_no_warning(
     command: str, tmp_path: Path, digits: tuple[np.ndarray, np.ndarray]
 ) -> None:
     _write_inputs(tmp_path / "inputs", digits)
@@ -151,7 +151,7 @@ def test_a_home_that_cannot_be_written_is_no_reason_for_a_warning(
     assert not re.search("warning|telemetry|error|fail", messages, re.IGNORECASE), messages
 
 
-def test_a_user_who_allows_onnx_runtimes_telemetry_is_obeyed(
+def test_a_user_can_allow_onnx_runtimes_telemetry(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import_onnxruntime()  # while it starts, the variable decides

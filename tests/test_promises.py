@@ -42,7 +42,7 @@ def _contents(folder: Path = Path()) -> dict[Path, bytes]:
 
 # Output never destroys input
 
-# A command that writes into a place that the user names → the files it writes there. B is a bundle.
+# A command that writes to a path that the user gives → the files it writes there. B is a bundle.
 WRITERS = {
     "read page.png --output out": ["out/page.png"],
     "evaluate B --output out": ["out/confusion.png", "out/calibration.png", "out/mistakes.png"],
@@ -157,7 +157,7 @@ def test_an_input_is_kept_even_with_force(
 
 
 @pytest.mark.parametrize("kind", ["reading", "explanation", "figure", "report"])
-def test_python_keeps_files_as_the_commands_do(kind: str, page: Path, bundle: dw.Bundle) -> None:
+def test_python_calls_keep_files_as_commands_do(kind: str, page: Path, bundle: dw.Bundle) -> None:
     reading = dw.Reader().read(page)
     target = Path("out") / ("index.html" if kind == "explanation" else "mine.png")
     save: dict[str, Callable[[bool], object]] = {

@@ -1,4 +1,4 @@
-"""An argument of the wrong type is refused by a line that says what is expected."""
+"""An argument of the wrong type is refused in one line that says what is expected."""
 
 import subprocess
 import sys

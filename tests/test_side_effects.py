@@ -1,4 +1,4 @@
-"""A program that uses the package finds its process as it was."""
+"""A program that uses the package finds its process unchanged."""
 
 import os
 import subprocess

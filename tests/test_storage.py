@@ -1,4 +1,4 @@
-"""Files take their names whole, and never in the place of a file that must be kept."""
+"""Files are written atomically, and never over a file that must be kept."""
 
 import json
 import os
@@ -57,7 +57,7 @@ def test_an_input_is_known_under_every_name(kind: str) -> None:
     write_text(target, "ours")
 
 
-def test_what_is_no_regular_file_is_never_replaced() -> None:
+def test_only_regular_files_are_replaced() -> None:
     Path("folder").mkdir()
     os.mkfifo("pipe")
     for path in (Path("folder"), Path("pipe"), Path(os.devnull)):

@@ -27,21 +27,26 @@ LAYERS_FILE = "layers.npz"
 SEEN_FILE = "seen.npz"  # digests of the images that it was trained and validated on
 _PRETRAINED = Path(__file__).parent / "pretrained"
 _BATCH = 512
-_ROUNDING = 1e-3  # by which scaling may exceed 1
+_DIGITS = tuple("0123456789")
+_ROUNDING = 1e-3  # by which scaled values may exceed 1
 _BRIGHT = 160 / 255  # of the range; noise without any background stays below
-_DIGITS = frozenset("0123456789")
 _MIN_CONFIDENCE = 0.5  # of bundles that have no reject class or were made by version 1
+
+
+def as_digit(name: str) -> int | None:
+    """Return a class name as a digit from 0 to 9; None if it is another name."""
+    return int(name) if name in _DIGITS else None
 
 
 @dataclass(frozen=True)
 class Classification:
-    """What crops were recognized as.
+    """The result of classifying crops.
 
     Attributes:
         classes: the most probable class of each crop, an index into the bundle's classes.
-        probabilities: of each class, rows that sum to 1, calibrated.
-        non_digit: how probable it is that the crop is none of the classes; all 0 for a network
-            that was not trained to tell.
+        probabilities: calibrated probabilities of the classes, in rows that sum to 1.
+        non_digit: the probability that the crop is none of the classes; all 0 for a network without
+            a reject class.
         min_confidence: the bundle's rejection threshold.
     """
 
@@ -52,7 +57,7 @@ class Classification:
 
     @property
     def confidence(self) -> Float32[np.ndarray, " n"]:
-        """The probability of each crop's class, being a digit at all included."""
+        """The probability that each crop belongs to its class, and is not a non-digit."""
         return self.probabilities.max(axis=1, initial=0) * (1 - self.non_digit)
 
     @property
@@ -97,7 +102,7 @@ class Bundle:
 
     @property
     def min_confidence(self) -> float:
-        """The confidence from which a crop is accepted as its class, in [0, 1].
+        """The lowest confidence at which a crop is accepted as its class, in [0, 1].
 
         Training sets it on validation images. It is 0.5 for bundles without a reject class, and for
         those of version 1, whose `threshold` bounded another quantity and was never used.
@@ -157,7 +162,7 @@ class Bundle:
     def unchecked_outputs(
         self, x: Float32[np.ndarray, "n h w c"]
     ) -> Float32[np.ndarray, "n outputs"]:
-        """Return what `outputs` does, for callers that made the images themselves.
+        """Return the same as `outputs`, without checking the images.
 
         Args:
             x: images (n, height, width, channels), float32 in [0, 1].
@@ -209,7 +214,7 @@ class Bundle:
                 f"images have values from {low:g} to {high:g}, not in [0, 1]: "
                 "use digitwise.normalize(x) on images in [0, 255]"
             )
-        if _DIGITS.issuperset(self.classes) and is_dark_on_light(x[..., 0], 1):
+        if set(self.classes) <= set(_DIGITS) and is_dark_on_light(x[..., 0], 1):
             raise DigitwiseError(
                 "images have dark ink on a light background, not bright ink on black: use 1 - x"
             )

@@ -88,7 +88,9 @@ VerboseOption = Annotated[
 ]
 ForceOption = Annotated[
     bool,
-    typer.Option("--force", help="Replace files that Digitwise did not write, but never an input."),
+    typer.Option(
+        "--force", help="Overwrite files that Digitwise did not write, but never an input."
+    ),
 ]
 DatasetOption = Annotated[
     str | None, typer.Option(help="mnist, fashion-mnist or kmnist.", show_default=False)
@@ -296,7 +298,7 @@ def export(
     output: Annotated[
         Path | None,
         typer.Option(
-            help="The file or folder to write; one that exists is refused.",
+            help="The file or folder to write; an existing one is refused.",
             show_default="the network's name with the format's ending",
         ),
     ] = None,
@@ -363,7 +365,7 @@ def read(
     jsonl_output: Annotated[
         bool,
         typer.Option(
-            "--jsonl", help="Print JSON Lines to stdout: a document per page, as it is read."
+            "--jsonl", help="Print JSON Lines to stdout: one document per page, as it is read."
         ),
     ] = False,
     json_output: JsonOption = False,
@@ -409,7 +411,7 @@ def _read_files(
         reader: what to read with.
         files: the pictures.
         form: "--csv", "--json", "--jsonl", or "" for text.
-        drawings: where pages are drawn, if they are.
+        drawings: where to save drawings; None for no drawings.
 
     Returns:
         The exit status.
@@ -450,7 +452,7 @@ def _read_files(
 def _read_file(
     reader: "Reader", file: Path
 ) -> Iterator[tuple[dict[str, Any], "Reading | None", int]]:
-    """Read a picture; whatever happens, it has a result or an error.
+    """Read a picture; any failure becomes a document with an error.
 
     Yields:
         For each page its document, the page if it was read, and the exit status for it.
@@ -487,7 +489,7 @@ class _Drawings:
         self._folder, self._force = folder, force
         self._taken: set[str] = set()
         for file in files:
-            if file.suffix.lower() not in _PAGED_SUFFIXES:  # else its drawings may be numbered
+            if file.suffix.lower() not in _PAGED_SUFFIXES:  # otherwise drawings may be numbered
                 check_output(self._free_path(file.stem), force=force)
         self._taken.clear()
 
@@ -844,7 +846,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 done; 1 some inputs failed; 2 the call or what it names was wrong;
-        3 the machine refused; 70 an internal error; 130 interrupted; 141 the reader of a pipe left.
+        3 the machine refused; 70 an internal error; 130 interrupted; 141 the output pipe closed.
     """
     warnings.showwarning = _show_warning
     if sys.stdout is None:  # closed by the caller
@@ -866,10 +868,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    """Run a command line, and report on stderr what ended it early.
+    """Run a command line, and report errors on stderr.
 
     Raises:
-        BrokenPipeError: whoever read stdout is gone.
+        BrokenPipeError: the reader of stdout closed the pipe.
     """
     try:
         if "" in (sys.argv[1:] if arguments is None else arguments):
@@ -904,7 +906,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         outcome = INTERRUPTED
     except MemoryError:
-        say("digitwise: cannot go on: out of memory")
+        say("digitwise: out of memory: close other programs and try again")
         return MachineError.exit_status
     except Exception as error:
         say(f"digitwise: {_internal_error(error)}")
@@ -915,7 +917,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _internal_error(error: Exception) -> str:
-    """Word an error that is a fault of ours, after its traceback if that was asked for."""
+    """Format an internal error, and print its traceback if DIGITWISE_VERBOSE is set."""
     if os.environ.get("DIGITWISE_VERBOSE"):
         traceback.print_exception(error)
     return (
@@ -926,10 +928,10 @@ def _internal_error(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _kept_streams() -> Iterator[None]:
-    """Let stdout and stderr take any text, and restore them afterwards.
+    """Make stdout and stderr accept any text, and restore them afterwards.
 
-    What a closed pipe or a full disk did not take is dropped: Python would try again at the end of
-    the process, and fail with a message.
+    Output that a closed pipe or a full disk did not accept is dropped; otherwise Python would try
+    to write it again at exit, and print an error.
     """
     streams = sys.stdout, sys.stderr
     with contextlib.ExitStack() as stack:
@@ -944,7 +946,7 @@ def _kept_streams() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _kept_stream(stream: io.TextIOWrapper) -> Iterator[None]:
-    """Let a stream take any text, and restore its error handler and its file descriptor."""
+    """Make a stream accept any text, and restore its error handler and file descriptor."""
     errors, kept = stream.errors, -1
     with contextlib.suppress(OSError):  # a stream in memory has no descriptor
         kept = os.dup(stream.fileno())
@@ -961,7 +963,7 @@ def _kept_stream(stream: io.TextIOWrapper) -> Iterator[None]:
             os.close(nowhere)
             stream.flush()
         if kept >= 0:
-            # Rich, too, points the descriptor of a closed pipe to nowhere.
+            # Rich also redirects the descriptor of a closed pipe to os.devnull.
             if not os.path.samestat(os.fstat(kept), os.fstat(stream.fileno())):
                 os.dup2(kept, stream.fileno())
             os.close(kept)
@@ -1002,10 +1004,10 @@ def _check_folder(output: Path) -> None:
 
 
 def _training_digits(name: str, classes: Sequence[str]) -> "LabeledImages":
-    """Load the images among which neighbours are searched: those of the bundle's classes.
+    """Load the images to search for neighbors: those of the bundle's classes.
 
     Returns:
-        The images, and labels that number the bundle's classes.
+        The images, with labels that index the bundle's classes.
     """
     import numpy as np
 
@@ -1020,8 +1022,8 @@ def _training_digits(name: str, classes: Sequence[str]) -> "LabeledImages":
     known = labels >= 0
     if not known.any():
         raise DigitwiseError(
-            f"--neighbours {name}: shows none of the bundle's classes {', '.join(classes)}: name "
-            "the data that the bundle was trained on"
+            f"--neighbours {name}: contains none of the bundle's classes {', '.join(classes)}: "
+            "use the data that the bundle was trained on"
         )
     return LabeledImages(found.x[known], labels[known].astype(np.uint8))
 
@@ -1044,13 +1046,13 @@ def _print_explanation(explanation: "Explanation") -> None:
 
 
 def _print(text: str) -> None:
-    """Print text to stdout at once, by one write, so that an interruption leaves whole lines."""
+    """Print text to stdout in a single write, so that an interruption leaves complete lines."""
     sys.stdout.write(f"{printable(text)}\n")
     sys.stdout.flush()
 
 
 def _to_json(document: dict[str, Any], indent: int | None = None) -> str:
-    """Write a document as JSON that stdout's encoding can hold.
+    """Serialize a document as JSON that stdout can encode.
 
     Bytes of a file name that are not UTF-8 are escaped as everywhere else.
     """
@@ -1067,10 +1069,10 @@ def _print_json(document: dict[str, Any]) -> None:
 
 
 def _picture_files(paths: Sequence[Path]) -> list[Path]:
-    """List the files named and, for a folder, the pictures below it, by name.
+    """List the given files and, for folders, the pictures below them, sorted by name.
 
-    Drawings of earlier runs are skipped in folders, with a notice. A folder that cannot be listed
-    is in the list itself, since reading it says why.
+    Drawings from earlier runs are skipped in folders, with a notice. A folder that cannot be listed
+    is in the list itself, because reading it reports why.
     """
     from digitwise.data.images import PICTURE_SUFFIXES
 
@@ -1079,7 +1081,7 @@ def _picture_files(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if not path.is_dir():
             if is_marked(path):
-                say(f"notice: {path} is a drawing by Digitwise: its labels are read, too")
+                say(f"notice: {path} is a drawing by Digitwise: its labels are read as well")
             files.append(path)
             continue
         pictures = sorted(
@@ -1090,7 +1092,7 @@ def _picture_files(paths: Sequence[Path]) -> list[Path]:
         )
         originals = [picture for picture in pictures if not is_marked(picture)]
         if not originals:
-            reason = "no pictures but drawings by Digitwise" if pictures else "no pictures"
+            reason = "only drawings by Digitwise" if pictures else "no pictures"
             raise DigitwiseError(f"{path}: the folder holds {reason}")
         files += originals
         skipped += len(pictures) - len(originals)
@@ -1103,7 +1105,7 @@ def _picture_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Go through the files below a folder, and the folders that cannot be listed."""
+    """Yield the files below a folder, and the folders that cannot be listed."""
     refused: list[Path] = []
     for parent, _, names in os.walk(
         folder, onerror=lambda error: refused.append(Path(error.filename))
@@ -1152,7 +1154,7 @@ def _csv_rows(document: dict[str, Any]) -> list[list[Any]]:
 
 
 def _print_csv_rows(*rows: Sequence[Any]) -> None:
-    """Print rows as CSV at once."""
+    """Print rows as CSV in a single write."""
     import csv
 
     table = io.StringIO()

@@ -79,7 +79,7 @@ def missing_extra(purpose: str, extra: str) -> DigitwiseError:
 
 
 def wrong_type(name: str, value: object, expected: str) -> DigitwiseError:
-    """Make the error for an argument of the wrong type.
+    """Create the error for an argument of the wrong type.
 
     Args:
         name: the argument's name.

@@ -19,14 +19,14 @@ Item = TypeVar("Item")
 
 
 def say(text: str) -> None:
-    """Print a line to stderr, if anyone reads it."""
-    if sys.stderr is not None:  # else print would choose stdout
+    """Print a line to stderr, if it is open."""
+    if sys.stderr is not None:  # otherwise print would use stdout
         with contextlib.suppress(BrokenPipeError):
             print(printable(text), file=sys.stderr, flush=True)
 
 
 def printable(text: object) -> str:
-    r"""Return text that any UTF-8 output takes.
+    r"""Return text that can be encoded as UTF-8.
 
     Bytes of a file name that are not UTF-8, which Python keeps as lone surrogates, are escaped:
     `scan-\xff.png`.
@@ -35,7 +35,7 @@ def printable(text: object) -> str:
 
 
 def _escaped(surrogate: re.Match[str]) -> str:
-    """Escape a lone surrogate, by the byte it stands for if there is one."""
+    """Escape a lone surrogate, as the byte that it encodes if there is one."""
     number = ord(surrogate[0])
     return f"\\x{number - 0xDC00:02x}" if 0xDC80 <= number <= 0xDCFF else f"\\u{number:04x}"
 
@@ -90,12 +90,12 @@ def _is_terminal(stream: Any) -> bool:
 def with_progress(
     items: Sequence[Item], doing: str, *, prints: bool = False
 ) -> Iterator[Iterable[Item]]:
-    """Show a bar on stderr while items are processed, if it is a terminal and there are several.
+    """Show a progress bar on stderr while several items are processed, if it is a terminal.
 
     Args:
         items: what is processed.
         doing: what is done to them.
-        prints: whether results are printed meanwhile: no bar then where they go to a terminal.
+        prints: whether results are printed meanwhile; then no bar is shown if stdout is a terminal.
 
     Yields:
         The items.
@@ -111,10 +111,10 @@ def with_progress(
 
 
 class Shared:
-    """Enter a context manager once for all the threads that are inside at the same time.
+    """Share one context manager between the threads that are inside it at the same time.
 
-    Made for changes to the whole process, such as a redirected file descriptor: if each thread made
-    and undid the change, the last to leave would restore what another had put there.
+    For changes to the whole process, such as a redirected file descriptor: if each thread made and
+    undid the change itself, the last to leave would restore another thread's redirection.
 
     Args:
         make: creates the context manager, which the first thread enters and the last one exits.
@@ -161,7 +161,7 @@ def _filter_first() -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(ValueError):  # somebody else has reset the list
+        with contextlib.suppress(ValueError):  # other code has reset the list
             filters.remove(_IGNORED)
 
 
@@ -222,8 +222,8 @@ def shown_progress(doing: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextlib.contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM end a command as Ctrl-C does, so that it prints what is done."""
-    if threading.current_thread() is not threading.main_thread():  # which may set no handler
+    """Make SIGTERM end a command like Ctrl-C, so that finished results are printed."""
+    if threading.current_thread() is not threading.main_thread():  # only it may set handlers
         yield
         return
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, and never in the place of a user's own."""
+"""Write files and folders atomically, and never over a user's own files."""
 
 import contextlib
 import errno
@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from digitwise.errors import DigitwiseError, MachineError, TakenError, machine_error
+from digitwise.messages import say
 
 MARK = "Written by Digitwise; later runs may replace this file"
 LONGEST_NAME = 255  # bytes, in the file systems in common use
-_MARKED_ENDS = 16 * 1024  # bytes at each end of a file, where the mark is looked for
+_MARKED_ENDS = 16 * 1024  # bytes at each end of a file that are searched for the mark
 _UNFINISHED = ".unfinished-"
 _NAME_SHOWN = 32  # characters of a file's name in its temporary name
 _RANDOM_BYTES = 8
@@ -60,7 +61,7 @@ def protected(paths: Iterable[str | Path | None]) -> Iterator[None]:
 
 
 def check_output(path: Path, *, force: bool = False) -> None:
-    """Refuse a file to write that must be kept.
+    """Refuse to overwrite a file that must be kept.
 
     Args:
         path: the file's name.
@@ -114,7 +115,7 @@ def is_marked(path: Path) -> bool:
 
 
 def image_mark(kind: str) -> dict[str, Any]:
-    """Return what Pillow's `save` needs to put `MARK` into an image file.
+    """Return the options of Pillow's `save` that put `MARK` into an image file.
 
     Args:
         kind: Pillow's name of the format; formats without room for a mark get none.
@@ -137,7 +138,7 @@ def image_mark(kind: str) -> dict[str, Any]:
 
 
 def unfinished_name(path: Path) -> Path:
-    """Return a fresh name beside `path`, for what is still being written.
+    """Return a unique temporary name in the folder of `path`.
 
     It contains only the start of the file's own name, which may be as long as the file system
     allows.
@@ -147,7 +148,7 @@ def unfinished_name(path: Path) -> Path:
 
 
 def unfinished(folder: Path) -> list[Path]:
-    """List what is still being written in `folder`, or was left by a killed writer."""
+    """List temporary files in `folder`, still being written or left by a killed writer."""
     return list(folder.glob(f"{_UNFINISHED}*-" + "[0-9a-f]" * 2 * _RANDOM_BYTES))
 
 
@@ -191,11 +192,11 @@ def open_whole(path: Path, *, force: bool = False) -> Iterator[BinaryIO]:
 
 
 def move_whole(source: Path, target: Path, *, force: bool = False) -> None:
-    """Give a finished file its name, in the same file system.
+    """Rename a finished file, within one file system.
 
     Raises:
         DigitwiseError: as `check_output`.
-        OSError: the machine refused.
+        OSError: it cannot be renamed.
     """
     check_output(target, force=force)
     source.replace(target)
@@ -239,7 +240,7 @@ def locked(path: Path, busy: str) -> Iterator[None]:
     """Hold a lock that excludes other processes and threads; a killed process releases it.
 
     Args:
-        path: the lock file, which holds `MARK` alone; it is created where it is missing, and stays.
+        path: the lock file, which holds only `MARK`; it is created if missing, and stays.
         busy: the message if the lock is held elsewhere.
 
     Raises:
@@ -247,7 +248,7 @@ def locked(path: Path, busy: str) -> Iterator[None]:
         MachineError: the lock file cannot be written.
     """
     try:
-        file = path.open("ab")  # NFS locks only what is open for writing
+        file = path.open("ab")  # NFS locks only files open for writing
     except OSError as error:
         raise machine_error(f"write {path}", error) from error
     with file:
@@ -261,8 +262,6 @@ def locked(path: Path, busy: str) -> Iterator[None]:
                 raise DigitwiseError(busy) from None
             if error.errno not in _NO_LOCKS:
                 raise machine_error(f"lock {path}", error) from error
-            from digitwise.messages import say  # imports rich, which reading does not need
-
             say(
                 f"notice: {path.parent}: the file system has no locks ({error.strerror}): "
                 "make sure that no other process uses this folder"
@@ -288,12 +287,12 @@ def _lock(descriptor: int) -> None:
 
 
 def write_text(path: Path, text: str, *, force: bool = False) -> None:
-    """Write a text file whole, in UTF-8.
+    """Write a text file atomically, in UTF-8.
 
     Args:
         path: as for `open_whole`.
-        text: what to write; bytes of a file name that are not UTF-8 are escaped, in JSON so that
-            reading it returns the same name.
+        text: what to write; bytes of a file name that are not UTF-8 are escaped; reading them
+            from JSON returns the same name.
         force: as for `open_whole`.
 
     Raises:

@@ -40,7 +40,7 @@ def cluster() -> Iterator[Any]:
         yield started
     finally:
         started.shutdown()
-        with warnings.catch_warnings():  # Ray's processes, before they trouble the next file
+        with warnings.catch_warnings():  # of Ray's processes, before the next file
             warnings.simplefilter("ignore", ResourceWarning)
             gc.collect()
 

@@ -1,4 +1,4 @@
-"""What a job lists: every name as it is, and none of our own outputs."""
+"""A job lists every name as it is, and none of our own outputs."""
 
 import os
 from pathlib import Path
@@ -21,7 +21,7 @@ def _listed(*sources: str) -> list[str]:
 @pytest.mark.parametrize(
     "name", ["scan[1].png", "scan?.png", "a::b.png", os.fsdecode(b"\xff*.png"), "~.png"]
 )
-def test_an_existing_file_is_no_pattern(name: str) -> None:
+def test_an_existing_file_is_not_treated_as_a_pattern(name: str) -> None:
     for file in (name, "scan1.png", "scanx.png"):
         Path(file).write_bytes(b"any")
     assert _listed(name) == [name]

@@ -75,7 +75,7 @@ def test_a_sweep_that_is_killed_goes_on_and_keeps_the_best(
     assert "holds another sweep" in capfd.readouterr().err
 
 
-def test_a_training_is_ranked_by_what_its_bundle_holds_and_one_seed_has_no_deviation(
+def test_a_run_is_ranked_by_its_bundle_and_one_seed_has_no_deviation(
     small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = _run(tmp_path, {}, 0)

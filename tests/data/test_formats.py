@@ -130,7 +130,7 @@ def test_train_and_test_folders_share_their_classes(tmp_path: Path, digits: Digi
     assert len(read.train.y) == 80
 
 
-def test_two_folders_of_one_number_are_refused_whatever_the_hash_seed(
+def test_two_folders_with_the_same_number_are_refused_for_any_hash_seed(
     tmp_path: Path, digits: Digits
 ) -> None:
     for name in ("1", "01", "2"):
@@ -138,7 +138,7 @@ def test_two_folders_of_one_number_are_refused_whatever_the_hash_seed(
         Image.fromarray(digits[0][0]).save(tmp_path / "mine" / name / "a.png")
     code = "import digitwise.data.formats as f; print(f.read_path('mine').classes)"
     said = set()
-    for seed in range(4):  # an order by chance is right in one of two
+    for seed in range(4):  # a random order is right half of the time
         done = subprocess.run(
             [sys.executable, "-c", code],
             cwd=tmp_path,
@@ -213,9 +213,7 @@ def test_white_ink_on_transparency_is_not_lost_in_a_folder(
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "HEIF"])
-def test_photos_that_lie_sideways_are_taught_upright(
-    tmp_path: Path, digits: Digits, kind: str
-) -> None:
+def test_sideways_photos_are_loaded_upright(tmp_path: Path, digits: Digits, kind: str) -> None:
     if kind == "HEIF":
         pytest.importorskip("pillow_heif").register_heif_opener()
     exif = Image.Exif()
@@ -235,7 +233,7 @@ def test_photos_that_lie_sideways_are_taught_upright(
     assert distances[0] < distances[1] / 2
 
 
-def test_a_float_tiff_is_taught_with_its_gray_values(tmp_path: Path, digits: Digits) -> None:
+def test_a_float_tiff_keeps_its_gray_values(tmp_path: Path, digits: Digits) -> None:
     for number, digit in enumerate(digits[0][:2]):
         (tmp_path / str(number)).mkdir()
         values = (digit / 255).astype(np.float32)
@@ -243,7 +241,7 @@ def test_a_float_tiff_is_taught_with_its_gray_values(tmp_path: Path, digits: Dig
     assert (read_path(tmp_path).train.x == digits[0][:2]).all()
 
 
-def test_what_a_folder_of_images_leaves_out_is_reported(
+def test_ignored_files_in_an_image_folder_are_reported(
     tmp_path: Path, digits: Digits, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "mine"
@@ -257,7 +255,7 @@ def test_what_a_folder_of_images_leaves_out_is_reported(
     pages[0].save(folder / "3" / "two.tif", save_all=True, append_images=pages[1:])
     read_path(folder)
     said = capsys.readouterr().err
-    assert "only images in class folders are: 3/notes.txt, 4/more, stray.png\n" in said
+    assert "not images in class folders: 3/notes.txt, 4/more, stray.png\n" in said
     assert "1 of the images: only the first page was read" in said
     (folder / "3" / "scan.pdf").write_bytes(b"%PDF-1.4")
     assert "a PDF in a class folder" in _refusal(folder)
@@ -267,7 +265,7 @@ def test_what_a_folder_of_images_leaves_out_is_reported(
 
 
 def _rows(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Put digits in rows, label last."""
+    """Return one row per digit, with its label last."""
     return np.column_stack([x.reshape(len(x), -1), y])
 
 
@@ -310,17 +308,17 @@ def test_a_csv_with_the_label_first_gets_no_notice(
     assert capsys.readouterr().err == ""
 
 
-def test_arff_is_refused_by_name(tmp_path: Path) -> None:
+def test_arff_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "mnist_784.arff"
     path.write_text("@RELATION mnist_784")
-    assert "ARFF is not read: save it as CSV" in _refusal(path)
-    assert "ARFF is not read" in _refusal(tmp_path)
+    assert "ARFF is not supported: convert it to CSV" in _refusal(path)
+    assert "ARFF is not supported" in _refusal(tmp_path)
 
 
 STORED = {
     "transposed": lambda x: x.transpose(0, 2, 1),
-    "with dark ink on a light ground": lambda x: 255 - x,
-    "transposed with dark ink on a light ground": lambda x: 255 - x.transpose(0, 2, 1),
+    "with dark ink on a light background": lambda x: 255 - x,
+    "transposed with dark ink on a light background": lambda x: 255 - x.transpose(0, 2, 1),
     "rotated 90° clockwise": lambda x: np.rot90(x, -1, (1, 2)),
     "upside down": lambda x: np.rot90(x, 2, (1, 2)),
     "mirrored left to right": lambda x: x[:, :, ::-1],
@@ -349,7 +347,7 @@ def test_emnists_files_are_found_and_turned_upright(tmp_path: Path, digits: Digi
     assert "holds 2 data sets (emnist-digits, emnist-letters)" in _refusal(folder)
 
 
-def test_what_is_not_clearly_digits_stays_as_stored(
+def test_images_that_are_not_clearly_digits_are_left_as_stored(
     tmp_path: Path, fashion_mnist: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (x, y), _ = digitwise.load_data(path=fashion_mnist)
@@ -647,4 +645,4 @@ def test_drawings_of_digitwise_are_not_training_images(
     train = read_path("mine").train
     assert train is not None
     assert train.y.tolist() == [0, 1]
-    assert "2 of the images: a drawing by Digitwise, which is skipped" in capsys.readouterr().err
+    assert "2 of the images: skipped as drawings by Digitwise" in capsys.readouterr().err

@@ -166,7 +166,7 @@ def test_a_phone_photo_with_a_depth_map_gets_no_notice(page: Image.Image) -> Non
     assert picture.notice is None
 
 
-def test_a_damaged_page_costs_no_other_page(page: Image.Image) -> None:
+def test_pages_after_a_damaged_page_are_read(page: Image.Image) -> None:
     options = {"save_all": True, "append_images": [page, page], "compression": "tiff_deflate"}
     content = bytearray(_saved(page, "TIFF", **options))
     with Image.open(io.BytesIO(content)) as tiff:
@@ -181,7 +181,7 @@ def test_a_damaged_page_costs_no_other_page(page: Image.Image) -> None:
     assert (third.page, third.pages) == (3, 3)
 
 
-def test_a_broken_chain_of_pages_is_not_silent(page: Image.Image) -> None:
+def test_a_broken_chain_of_pages_is_reported(page: Image.Image) -> None:
     content = bytearray(_saved(page, "TIFF", save_all=True, append_images=[page, page]))
     with Image.open(io.BytesIO(content)) as tiff:
         tiff.seek(1)
@@ -193,7 +193,7 @@ def test_a_broken_chain_of_pages_is_not_silent(page: Image.Image) -> None:
     assert isinstance(last, DamagedPage)
 
 
-def test_more_pages_than_200_are_read() -> None:
+def test_more_than_200_pages_are_read() -> None:
     page = Image.new("1", (40, 40))
     tiff = _saved(page, "TIFF", save_all=True, append_images=[page] * 209)
     assert [picture.page for picture in open_pictures(tiff)] == list(range(1, 211))

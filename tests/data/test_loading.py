@@ -155,14 +155,14 @@ def test_kmnist_is_checked_by_its_gzipped_files(
         dw.load_data("kmnist")
 
 
-def test_only_published_data_is_called_by_a_datasets_name(
+def test_only_published_data_gets_the_name_of_a_dataset(
     digits: Digits, mnist: Path, fashion_mnist: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write_idx_folder(Path("mine"), digits[0][:30], digits[1][:30], 10)
     loaded = loading.load_dataset("fashion-mnist", folder)
     assert loaded.name == "mine"
     assert loaded.classes[9] == "Ankle boot"
-    assert "not known to be fashion-mnist as published, so it is called 'mine'" in (
+    assert "could not be verified as the published fashion-mnist, so it is called 'mine'" in (
         capsys.readouterr().err
     )
     assert loading.load_dataset("kmnist", folder).name == "mine"
@@ -171,7 +171,7 @@ def test_only_published_data_is_called_by_a_datasets_name(
         loading.load_dataset("mnist", fashion_mnist)
 
 
-def test_a_published_test_set_alone_is_no_training_set(mnist: Path) -> None:
+def test_a_published_test_set_is_not_used_as_a_training_set(mnist: Path) -> None:
     test = loading.load_dataset(path=mnist).test
     np.savez("mnist_test.npz", x_train=test.x, y_train=test.y)
     loaded = loading.load_dataset(path="mnist_test.npz")
@@ -197,7 +197,7 @@ def test_images_in_both_sets_are_left_out_of_the_test_set(
         dw.load_data(path="same.npz")
 
 
-def test_an_image_that_is_there_twice_is_in_one_set_alone(digits: Digits) -> None:
+def test_a_duplicate_image_is_in_only_one_set(digits: Digits) -> None:
     x, y = (np.repeat(part[:120], 2, axis=0) for part in digits)
     np.savez("twice.npz", x_train=x, y_train=y)
     (x_train, _), (x_test, _) = dw.load_data(path="twice.npz")

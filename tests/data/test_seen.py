@@ -1,4 +1,4 @@
-"""Images are recognized by their digests, and copies of one are never split up."""
+"""Images are recognized by their digests, and copies of an image are never separated."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from digitwise.data.seen import NOTHING_SEEN, SeenImages, digest_images, hold_ou
 Digits = tuple[np.ndarray, np.ndarray]
 
 
-def test_one_pixel_makes_another_image_and_data_on_disk_has_the_same_digests(
+def test_digests_differ_by_one_pixel_and_are_the_same_for_data_on_disk(
     digits: Digits, tmp_path: Path
 ) -> None:
     x = digits[0][:3].copy()
@@ -43,14 +43,14 @@ def test_copies_are_held_out_together(digits: Digits) -> None:
     assert not np.isin(digests[held], digests[kept]).any()
 
 
-def test_only_what_may_be_is_held_out(digits: Digits) -> None:
+def test_only_allowed_images_are_held_out(digits: Digits) -> None:
     x, y = digits[0][:300], digits[1][:300]
     may_hold = np.arange(300) < 20
     _, held = hold_out(y, digest_images(x), 50, seed=0, may_hold=may_hold)
     assert held.tolist() == list(range(20))
 
 
-def test_the_published_sets_have_no_image_twice(
+def test_the_published_sets_have_no_duplicate_images(
     mnist: Path, fashion_mnist: Path
 ) -> None:  # so that their test sets are tested on whole
     for folder in (mnist, fashion_mnist):

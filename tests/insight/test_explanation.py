@@ -140,7 +140,7 @@ def test_a_bundle_that_lacks_its_layers_says_so(bundle: dw.Bundle, tmp_path: Pat
         Explainer(dw.open_bundle(tmp_path / "older"))
 
 
-def test_an_explanation_is_saved_by_the_name_of_a_folder_with_neighbors_from_load_data(
+def test_an_explanation_takes_neighbors_from_load_data_and_a_folder_name(
     digits: Digits, small: Path
 ) -> None:
     training = dw.load_data(path=small)[0]
@@ -162,7 +162,7 @@ def test_an_explanation_is_saved_by_the_name_of_a_folder_with_neighbors_from_loa
         ((np.zeros((0, 28, 28), np.uint8), np.arange(0)), "no images"),
     ],
 )
-def test_neighbors_that_are_no_labeled_images_are_refused(neighbors: object, fix: str) -> None:
+def test_neighbors_that_are_not_labeled_images_are_refused(neighbors: object, fix: str) -> None:
     with pytest.raises(DigitwiseError, match=fix):
         dw.explain(np.full((40, 40), 255, np.uint8), neighbors=neighbors)
 

@@ -1,4 +1,4 @@
-"""Native log lines are kept off the screen, and nothing else is."""
+"""Native log lines are hidden, and nothing else is."""
 
 import os
 import threading

@@ -1,4 +1,4 @@
-"""A network that learned nothing is not passed off as one that did, and the cause is named."""
+"""A network that learned nothing gets a warning that names the likely cause."""
 
 import json
 from dataclasses import replace
@@ -12,7 +12,7 @@ import digitwise as dw
 from digitwise.cli import main
 from digitwise.data.formats import LabeledImages
 from digitwise.network.backend import keras
-from digitwise.network.diagnosis import warn_of_chance
+from digitwise.network.diagnosis import explain_divergence, warn_of_chance
 from digitwise.network.evaluation import score
 from digitwise.network.settings import TrainingSettings
 
@@ -49,7 +49,7 @@ def test_the_likely_cause_is_named(bundle: dw.Bundle, digits: Digits) -> None:
     slow = replace(settings, recipe=replace(settings.recipe, learning_rate=1e-6))
     for told, steps, cause in (
         (settings, 1000, "check that each label belongs to its image"),
-        (settings, 20, "raise --epochs: it was trained for 20 steps only"),
+        (settings, 20, "raise --epochs: it was trained for only 20 steps"),
         (slow, 1000, "raise --learning-rate: 1e-06 is far below the recipe's 0.8"),
     ):
         warning = warn_of_chance(evaluation, told, steps)
@@ -59,7 +59,7 @@ def test_the_likely_cause_is_named(bundle: dw.Bundle, digits: Digits) -> None:
     assert warn_of_chance(few, settings, 1000) is None
 
 
-def test_a_network_that_learned_is_not_warned_of(bundle: dw.Bundle) -> None:
+def test_a_network_that_learned_gets_no_warning(bundle: dw.Bundle) -> None:
     assert bundle.record["warning"] is None
 
 
@@ -75,3 +75,12 @@ def test_a_loss_that_is_not_a_number_names_the_learning_rate(small: Path) -> Non
     )
     with pytest.raises(dw.DigitwiseError, match="or check the network's layers"):
         dw.train(mine, path=small, learning_rate=1e38, output="mine")
+
+
+def test_a_training_that_diverged_names_the_learning_rate(bundle: dw.Bundle) -> None:
+    settings = TrainingSettings.from_dict(bundle.record["settings"])
+    assert explain_divergence(settings) is None
+    settings = replace(settings, recipe=replace(settings.recipe, learning_rate=1000.0))
+    assert explain_divergence(settings) == (
+        "training diverged: lower --learning-rate: 1000 is 1,250 times the recipe's 0.8"
+    )

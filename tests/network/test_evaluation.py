@@ -115,7 +115,7 @@ def test_folders_are_matched_by_their_names(bundle: dw.Bundle, digits: Digits) -
         dw.evaluate(bundle, path="only")
 
 
-def test_mnists_training_files_do_not_test_the_pretrained_network(
+def test_the_pretrained_network_is_not_tested_on_mnists_training_files(
     mnist: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("mine").mkdir()

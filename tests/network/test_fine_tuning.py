@@ -98,7 +98,7 @@ def _seen(bundle: dw.Bundle) -> SeenImages:
 
 
 def _split_again(path: str, start: dw.Bundle) -> Split:
-    """Splits as `train` does, to see which images it would test and validate on."""
+    """Split as `train` does, to see which images it would test and validate on."""
     return split_for_training(load_dataset(path=path), None, 0, start=start)
 
 

@@ -57,10 +57,10 @@ def _write_arrays(folder: Path, digits: Digits, count: int, part: str) -> Path:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_testing_and_splitting_take_far_less_memory_than_the_data_has(
+def test_testing_and_splitting_use_far_less_memory_than_the_data(
     bundle: dw.Bundle, digits: Digits
 ) -> None:
-    unseen = digits[0][1500:], digits[1][1500:]  # the bundle was trained on some before these
+    unseen = digits[0][1500:], digits[1][1500:]  # the bundle was trained on earlier ones
     folders = [
         _write_arrays(Path("few").absolute(), unseen, 1000, "test"),
         _write_arrays(Path("many").absolute(), unseen, IMAGES, "test"),
@@ -91,7 +91,7 @@ def test_a_set_on_disk_is_split_and_converted_as_one_in_memory(digits: Digits) -
     assert isinstance(dw.load_data(path=folder)[0][0], np.ndarray)
 
 
-def test_a_set_on_disk_is_trained_on(digits: Digits) -> None:
+def test_a_network_is_trained_on_a_set_on_disk(digits: Digits) -> None:
     folder = _write_arrays(Path("disk"), digits, 1200, "train")
     trained = dw.train("fast", path=folder, minimum_steps=0, epochs=1, output="run")
     assert trained.record["dataset"]["train_images"] == 1000

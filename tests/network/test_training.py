@@ -327,7 +327,7 @@ def test_a_reader_from_build_model_is_trained_without_non_digits(
     assert "build_model('reader', 11) has one" in capsys.readouterr().err
 
 
-def test_an_image_that_is_there_twice_has_one_role(
+def test_a_duplicate_image_has_only_one_role(
     digits: Digits, capsys: pytest.CaptureFixture[str]
 ) -> None:
     x, y = (np.concatenate([part[:200], part[:200]]) for part in digits)

@@ -1,4 +1,4 @@
-"""Whatever a bundle's classes are called, their names are what a user gets to see."""
+"""Users see the names of a bundle's classes, whatever they are."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ from digitwise.serving.settings import ServiceSettings
 SCHEMAS = Path(dw.__file__).parent / "schemas"
 WORDS = ("T-shirt/top", "a", "seven", "Ü", "10", "<b>", "Ankle boot", "x", "no", "zero")
 Digits = tuple[np.ndarray, np.ndarray]
-# httpx, which Starlette's test client asks with, is on its way to another name.
+# Starlette's test client uses httpx, which is deprecated under this name.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
@@ -38,7 +38,7 @@ def one_to_nine(digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> dw.
 
 @pytest.fixture(scope="module")
 def worded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pretrained network, its classes called by words, letters and a number above 9."""
+    """The pretrained network, with words, letters and a number above 9 as class names."""
     folder = tmp_path_factory.mktemp("words") / "bundle"
     shutil.copytree(dw.open_bundle("pretrained").path, folder)
     record = json.loads((folder / "bundle.json").read_text())
@@ -49,7 +49,7 @@ def worded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _picture(
     digits: Digits, bundle: dw.Bundle | str, labels: range | tuple[int, ...]
 ) -> np.ndarray:
-    """Write, dark on light, an image of each label that the network is sure of."""
+    """Write, dark on light, the image of each label that the network is most confident of."""
     reader = dw.Reader(bundle)
     offset = 10 - len(reader.bundle.classes)  # the bundle from 1 to 9 has no class for 0
     found = reader.classify(digits[0])
@@ -85,7 +85,7 @@ def test_a_bundle_trained_on_1_to_9_reads_every_digit_by_its_name(
     assert [digit.label for digit in reading.digits] == list(range(9))
 
 
-def test_words_and_letters_are_told_apart_in_text_and_have_no_number(
+def test_words_are_separated_by_spaces_and_have_no_number(
     worded: Path, digits: Digits, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.fromarray(_picture(digits, worded, (1, 3, 7, 0, 4, 3, 5))).save("words.png")
@@ -135,7 +135,7 @@ def test_explanations_name_the_classes(
     assert main(command) == 0
     assert "digit 1: T-shirt/top " in capsys.readouterr().out
     assert main([*command, "--neighbours", "sample"]) == 2
-    assert "shows none of the bundle's classes T-shirt/top, a" in capsys.readouterr().err
+    assert "contains none of the bundle's classes T-shirt/top, a" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore::digitwise.errors.SampleDataWarning")

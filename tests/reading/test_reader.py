@@ -94,7 +94,7 @@ def test_strong_conditions_cost_few_digits(
 
 
 @pytest.mark.parametrize("condition", ["tilt", "sideways", "perspective"])
-def test_what_is_read_is_matched_to_what_was_written_wherever_the_page_was_moved(
+def test_predicted_digits_are_matched_to_true_ones_on_transformed_pages(
     reader: dw.Reader, digits: Digits, condition: str
 ) -> None:
     composed = pages.compose_under(condition, 2, *digits, np.random.default_rng(1))
@@ -287,7 +287,7 @@ def test_what_is_no_digit_is_not_read_as_one(reader: dw.Reader, fashion_mnist: P
 
 
 def _with_threshold(folder: Path, rejection: dict | None) -> dw.Reader:
-    """Opens the pretrained network with another rejection record."""
+    """Open the pretrained network with another rejection record."""
     if not folder.exists():
         shutil.copytree(dw.open_bundle("pretrained").path, folder)
     record = json.loads((folder / "bundle.json").read_text())
@@ -320,7 +320,7 @@ def test_a_bundle_without_the_threshold_is_read_as_by_version_1(
     assert (found.accepted == (found.confidence >= 0.5)).all()
 
 
-def test_the_recorded_rejection_is_what_the_reader_does(reader: dw.Reader, mnist: Path) -> None:
+def test_the_recorded_rejection_rate_matches_the_reader(reader: dw.Reader, mnist: Path) -> None:
     from digitwise.data.formats import LabeledImages
     from digitwise.network.training import _rejection
 
@@ -351,7 +351,7 @@ CROPS = {
 
 @pytest.mark.usefixtures("no_type_checks")
 @pytest.mark.parametrize("kind", CROPS)
-def test_crops_that_would_be_misread_are_refused_with_the_way_to_convert_them(
+def test_crops_that_would_be_misread_are_refused_with_how_to_convert_them(
     reader: dw.Reader, digits: Digits, kind: str
 ) -> None:
     convert, fix = CROPS[kind]
@@ -395,8 +395,8 @@ def test_a_drawing_of_an_unknown_format_is_refused(reader: dw.Reader, name: str)
 
 @pytest.mark.usefixtures("no_type_checks")
 @pytest.mark.parametrize("source", [None, 5, [[0, 1]]])
-def test_what_is_no_picture_at_all_is_refused(reader: dw.Reader, source: object) -> None:
-    with pytest.raises(dw.DigitwiseError, match="a picture is a path, bytes"):
+def test_objects_that_are_not_pictures_are_refused(reader: dw.Reader, source: object) -> None:
+    with pytest.raises(dw.DigitwiseError, match="a picture must be a path, bytes"):
         reader.read(source)
 
 
@@ -418,7 +418,7 @@ def test_no_digit_of_a_full_page_is_dropped(reader: dw.Reader, digits: Digits) -
     assert sum(pages.compare(truth, _digits_of(reading.text))) <= 20
 
 
-def test_what_is_too_much_to_read_is_reported(
+def test_ink_that_is_too_much_to_read_is_reported(
     reader: dw.Reader, digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = _full_page(digits, 80, 40)
@@ -506,7 +506,7 @@ def test_marks_are_told_beside_the_text(digits: Digits, capsys: pytest.CaptureFi
 
 
 def _write_damaged_tiff(path: str, digits: Digits) -> str:
-    """Write three pages of the same digits, the second damaged; return what each page says."""
+    """Write three pages of the same digits, the second damaged; return each page's true text."""
     truth = _write_page("page.png", digits)
     with Image.open("page.png") as page:
         options = {"append_images": [page, page], "compression": "tiff_deflate"}
@@ -520,7 +520,7 @@ def _write_damaged_tiff(path: str, digits: Digits) -> str:
     return truth
 
 
-def test_a_damaged_page_has_its_row_and_the_others_are_read(
+def test_a_damaged_page_is_reported_and_the_others_are_read(
     reader: dw.Reader, digits: Digits, capsys: pytest.CaptureFixture[str]
 ) -> None:
     truth = _write_damaged_tiff("scan.tif", digits)
@@ -543,7 +543,7 @@ def test_a_damaged_page_has_its_row_and_the_others_are_read(
     ]
 
 
-def test_a_damaged_page_has_its_row_in_an_archive(reader: dw.Reader, digits: Digits) -> None:
+def test_a_damaged_page_has_its_row_in_parquet(reader: dw.Reader, digits: Digits) -> None:
     pytest.importorskip("ray")
     from digitwise.cluster import bulk
     from digitwise.cluster.listing import Input

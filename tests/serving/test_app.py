@@ -52,7 +52,7 @@ def client() -> Iterator[TestClient]:
 
 @pytest.fixture(scope="module")
 def local() -> Iterator[TestClient]:
-    """A service without a token on a loopback address, known by another name, too."""
+    """A service without a token on a loopback address, with one more allowed origin."""
     settings = ServiceSettings(is_local=True, origins=("https://Digits.example.com/",))
     with TestClient(create_app(settings), base_url="http://localhost:8000") as opened:
         yield opened
@@ -105,7 +105,7 @@ def test_what_is_no_digit_is_said_to_be_none(client: TestClient) -> None:
     assert document["others"][0]["kind"] == "unknown"
 
 
-def test_pixels_with_dark_ink_are_refused_with_the_way_to_convert_them(
+def test_pixels_with_dark_ink_are_refused_with_how_to_convert_them(
     client: TestClient, digits: tuple[np.ndarray, np.ndarray]
 ) -> None:
     body = {"pixels": (255 - digits[0][0]).tolist()}
@@ -201,7 +201,7 @@ def test_with_a_token_the_service_answers_only_who_brings_it() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER  "])
-def test_the_scheme_before_the_token_is_read_without_regard_to_case(scheme: str) -> None:
+def test_the_authorization_scheme_is_case_insensitive(scheme: str) -> None:
     with TestClient(create_app(ServiceSettings(token="secret"))) as client:
         headers = {"Authorization": f"{scheme} secret"}
         assert client.get("/api/model", headers=headers).status_code == 200
@@ -210,7 +210,7 @@ def test_the_scheme_before_the_token_is_read_without_regard_to_case(scheme: str)
 
 
 @pytest.mark.parametrize("token", ["", " ", "two words", "sécret"])
-def test_a_token_that_no_request_could_bring_is_refused(token: str) -> None:
+def test_a_token_that_no_request_could_send_is_refused(token: str) -> None:
     with pytest.raises(dw.DigitwiseError, match="--token"):
         ServiceSettings(token=token)
 
@@ -302,7 +302,7 @@ def test_a_page_of_another_origin_cannot_add_to_the_collection(
 
 @contextlib.contextmanager
 def _site() -> Iterator[str]:
-    """Serve an empty page from an origin of its own."""
+    """Serve an empty page from another origin."""
 
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -340,7 +340,7 @@ def _site() -> Iterator[str]:
         ("192.0.2.1", 421),
     ],
 )
-def test_a_service_for_this_machine_answers_to_no_other_name(
+def test_a_local_service_refuses_other_host_names(
     local: TestClient, host: str, status: int
 ) -> None:
     for path in ("/", "/api/model", "/metrics"):
@@ -353,7 +353,7 @@ def test_a_service_for_this_machine_answers_to_no_other_name(
 @pytest.mark.parametrize(
     "origin", ["digits.example.com", "https://", "ftp://a", "https://a/b", "https://[", "*"]
 )
-def test_an_origin_that_is_none_is_refused(capsys: pytest.CaptureFixture[str], origin: str) -> None:
+def test_an_invalid_origin_is_refused(capsys: pytest.CaptureFixture[str], origin: str) -> None:
     assert main(["serve", "--allow-origin", origin]) == 2
     assert f"--allow-origin {origin}: not an origin" in capsys.readouterr().err
 
@@ -396,7 +396,7 @@ def _lines(client: TestClient, content: bytes) -> list[dict[str, Any]]:
     return list(client.post("/api/read", content=content, headers=PNG).json()["lines"])
 
 
-def test_a_recognizer_or_a_metric_that_fails_once_costs_one_request_at_most(
+def test_a_recognizer_or_metric_that_fails_once_fails_at_most_one_request(
     monkeypatch: pytest.MonkeyPatch, digits: tuple[np.ndarray, np.ndarray]
 ) -> None:
     crop = {"pixels": digits[0][0].tolist()}

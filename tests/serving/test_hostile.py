@@ -158,7 +158,7 @@ def test_under_load_every_request_gets_its_answer(
     assert np.mean(right) > 0.95
 
 
-def test_pictures_that_come_together_stand_in_line() -> None:
+def test_pictures_that_arrive_together_wait_in_a_queue() -> None:
     page = {"content": _picture("png", np.random.default_rng(0)), "headers": PNG}
     settings = ServiceSettings(seconds=LONG, patience=LONG, most_pictures=2)
     with TestClient(create_app(settings)) as client, ThreadPoolExecutor(40) as crowd:
@@ -216,7 +216,7 @@ def _text_bomb() -> bytes:
         ("image/png", _text_bomb(), "damaged"),
     ],
 )
-def test_what_takes_apart_badly_is_refused_with_the_reason(
+def test_malformed_input_is_refused_with_the_reason(
     client: TestClient, kind: str, body: bytes, reason: str
 ) -> None:
     answer = client.post("/api/read", content=body, headers={"content-type": kind})
@@ -235,7 +235,7 @@ def test_json_is_refused_as_soon_as_it_is_too_large(client: TestClient) -> None:
     assert "2,000,000 bytes" in answer.json()["detail"]
 
 
-def test_methods_that_are_not_taken_are_refused_under_api(client: TestClient) -> None:
+def test_unsupported_methods_are_refused_under_api(client: TestClient) -> None:
     for method in ("HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"):
         for path, taken in (("/api/read", "POST"), ("/api/model", "GET")):
             answer = client.request(method, path)
@@ -354,7 +354,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         thread.join()
 
 
-def test_a_client_that_stops_halfway_is_told_or_forgotten(impatient: str) -> None:
+def test_a_client_that_stops_halfway_gets_an_answer_or_is_disconnected(impatient: str) -> None:
     half = b"POST /api/read" + HEAD + b"Content-Type: image/png\r\nContent-Length: 100\r\n\r\nhalf"
     for sent, reason in ((half, "body did not arrive"), (half[:30], "headers did not arrive")):
         ((status, content),) = _exchange(impatient, sent)

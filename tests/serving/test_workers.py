@@ -1,4 +1,4 @@
-"""Every request gets its answer, whatever fails, and a place is free when its picture has left."""
+"""Every request gets an answer, whatever fails, and gives its place back."""
 
 import asyncio
 import threading
@@ -101,7 +101,7 @@ def test_a_batch_that_fails_answers_its_requests_and_the_next_is_recognized(
     _run(ask())
 
 
-def test_a_metric_that_fails_costs_no_request_its_answer(
+def test_requests_are_answered_when_a_metric_fails(
     reader: Reader, digits: tuple[np.ndarray, np.ndarray]
 ) -> None:
     x, y = digits
@@ -253,7 +253,7 @@ def test_reading_stops_soon_after_nobody_waits_for_it(
 
 
 async def _soon(answer: Awaitable[Any]) -> Any:
-    """Wait for an answer, which a fault would hold back for ever."""
+    """Wait for an answer, which would never come if the code had a bug."""
     return await asyncio.wait_for(answer, LONG)
 
 

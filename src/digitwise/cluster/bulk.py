@@ -74,7 +74,7 @@ class Counts:
 
     Attributes:
         inputs: pictures, each a file or a row of a Parquet file.
-        failed: inputs that could not be read, as a whole or in part.
+        failed: inputs that could not be read, completely or in part.
         lines: of digits.
         digits: on all lines.
         others: what was found and is no digit.
@@ -355,7 +355,7 @@ class _Job:
 
 
 def _is_lock(file: Path) -> bool:
-    """Return whether a file is the lock of a job, which is empty for a moment."""
+    """Return whether a file is a job's lock file, which is empty when it is created."""
     return file.is_file() and (not file.stat().st_size or is_marked(file))
 
 

@@ -77,7 +77,7 @@ def _joined(address: str, is_local: bool) -> Iterator[int]:
                 "'ray start --head', or take --cluster local"
             ) from error
     try:
-        with _stdout_to_stderr:  # where Ray tells of workers that died
+        with _stdout_to_stderr:  # where Ray reports dead workers
             yield max(1, int(ray.cluster_resources().get("CPU", 1)))
     finally:
         if joined:
@@ -88,8 +88,8 @@ def _joined(address: str, is_local: bool) -> Iterator[int]:
 def _no_usage_process() -> Iterator[None]:
     """Keep Ray from starting the process that reports usage.
 
-    Without the dashboard, that is all the process does. Even with usage statistics switched off
-    it looks up the metadata servers of three cloud providers.
+    Without the dashboard, that is all the process does. Even with usage statistics switched off,
+    it contacts the metadata servers of three cloud providers.
     """
     from ray._private import services
 

@@ -160,7 +160,7 @@ class ParquetImages:
 def open_address(address: str) -> tuple[Any, str]:
     """Find the file system of an address, and the path there.
 
-    An existing local path is taken as it is, whatever characters it contains.
+    An existing local path is used as it is, even if it contains wildcards.
 
     Raises:
         DigitwiseError: its kind is unknown, or needs a package that is not installed.
@@ -174,7 +174,7 @@ def open_address(address: str) -> tuple[Any, str]:
 
 
 def _list(sources: Sequence[str], digest: "hashlib._Hash") -> Iterator[Input]:
-    """Go through what there is to read, in order, and add it to the digest."""
+    """Yield the inputs in order, and add them to the digest."""
     skipped: Counter[str] = Counter()
     for source in sources:
         found = 0
@@ -186,7 +186,7 @@ def _list(sources: Sequence[str], digest: "hashlib._Hash") -> Iterator[Input]:
             else:
                 yield from (Input(path, row) for row in range(rows))
         if not found:
-            reason = "no pictures but outputs of Digitwise" if skipped[source] else "no pictures"
+            reason = "only outputs of Digitwise" if skipped[source] else "no pictures"
             raise DigitwiseError(f"{source}: the folder holds {reason}")
     if skipped.total():
         say(
@@ -196,10 +196,10 @@ def _list(sources: Sequence[str], digest: "hashlib._Hash") -> Iterator[Input]:
 
 
 def _files(source: str, skipped: Counter[str]) -> Iterator[tuple[str, int | None, int | None]]:
-    """Find a source's files: each one's address, its bytes and, for Parquet, its rows.
+    """Yield a source's files: address, size in bytes and, for Parquet, number of rows.
 
-    What Digitwise wrote is counted in `skipped` instead, unless the source is that very file. Only
-    local files are checked: opening each file of a remote archive would take hours.
+    Outputs of Digitwise are counted in `skipped` instead, unless the source is the file itself.
+    Only local files are checked: opening each file of a remote archive would take hours.
     """
     system, path = open_address(source)
     _, *chain = source.split("::", 1)  # such as the archive that the files lie in
@@ -210,7 +210,7 @@ def _files(source: str, skipped: Counter[str]) -> Iterator[tuple[str, int | None
                 if name != path:
                     skipped[source] += 1
                     continue
-                say(f"notice: {name} is an output of Digitwise: its labels are read, too")
+                say(f"notice: {name} is an output of Digitwise: its labels are read as well")
             address = name if is_local else "::".join([system.unstrip_protocol(name), *chain])
             yield address, size, _rows(system, name) if _is_parquet(name) else None
     except FileNotFoundError as error:

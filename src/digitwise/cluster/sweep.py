@@ -74,12 +74,12 @@ class Training:
         seed: its seed.
         run: its folder.
         epochs: how many were trained.
-        loss: of the images held out: the bundle's where it is finished, else that after the last
-            epoch; None before the first.
+        loss: on the validation split: the bundle's if training has finished, otherwise the last
+            epoch's; None before the first.
         accuracy: likewise.
         finished: whether it came to its end; else it was stopped early, or failed.
         error: why it failed.
-        test_accuracy: of its bundle, where it is finished and there were images to test on.
+        test_accuracy: the bundle's; None if training has not finished, or without test images.
         seconds: spent training.
     """
 
@@ -119,15 +119,15 @@ class Sweep:
 
     @property
     def validation_accuracy(self) -> tuple[float | None, float | None]:
-        """Mean and standard deviation over the seeds, of the images held out.
+        """Mean and standard deviation of the validation accuracy over the seeds.
 
-        The deviation is None with one seed, both where nothing was measured.
+        The deviation is None for a single seed; both are None if nothing was measured.
         """
         return _spread([training.accuracy for training in self.chosen])
 
     @property
     def test_accuracy(self) -> tuple[float | None, float | None]:
-        """Mean and standard deviation over the seeds, of the test images, likewise."""
+        """Mean and standard deviation of the test accuracy over the seeds, likewise."""
         return _spread([training.test_accuracy for training in self.chosen])
 
     def to_dict(self) -> dict[str, Any]:
@@ -199,7 +199,7 @@ def sweep(
     tried = settings_in(space or {}, samples)
     folder = Path(output).absolute()
     _check_folder(folder)
-    load_dataset(dataset, path, allow_sample=allow_sample)  # what is wrong with it is said at once
+    load_dataset(dataset, path, allow_sample=allow_sample)  # reports bad data before training
     _keep_plan(folder, {**arguments, "settings": tried, "seeds": seeds})
     with connected(address) as available:
         if cpus > available:
@@ -301,10 +301,10 @@ def _draw(intervals: Mapping[str, Interval], random: np.random.Generator) -> Set
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse a folder that holds files of others, which a sweep might replace.
+    """Refuse a folder with other files, which a sweep might replace.
 
     Raises:
-        DigitwiseError: it does, or it is no folder.
+        DigitwiseError: it has other files, or is not a folder.
     """
     sweep_unfinished(folder)
     if not folder.exists() or (folder / PLAN_FILE).exists():
@@ -314,7 +314,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _keep_plan(folder: Path, plan: dict[str, Any]) -> None:
-    """Write down what a sweep is, or check that it is the one that was started.
+    """Save a sweep's plan, or check that it matches the one that was started.
 
     Raises:
         DigitwiseError: the folder holds another sweep.
@@ -500,7 +500,7 @@ def _words(training: Training) -> str:
 
 
 def _spread(values: Sequence[float | None]) -> tuple[float | None, float | None]:
-    """Return mean and standard deviation, None where there are too few values."""
+    """Return mean and standard deviation; None if there are too few values."""
     known = [value for value in values if value is not None]
     mean = statistics.fmean(known) if known else None
     return mean, statistics.stdev(known) if len(known) > 1 else None

@@ -30,10 +30,10 @@ from digitwise.storage import is_marked
 _UNSIGNED_BYTE = 0x08
 _PIECE = 32 * 2**20  # bytes read at a time
 _LABEL_NAMES = frozenset({"class", "digit", "label", "labels", "target", "y"})  # of a CSV's column
-_MOST_LABEL = 99  # in a CSV without a header, to be taken for labels at the end of its rows
-_REPEATS_MORE = 0.2  # share of its rows by which a corner pixel repeats itself more than labels do
-_FAR_BELOW = 127  # of 255: pixels that all have at most this value have another range
-_ARFF = "ARFF is not read: save it as CSV, such as pandas' to_csv(index=False) does"
+_MOST_LABEL = 99  # largest label in the last column of a CSV without a header
+_REPEATS_MORE = 0.2  # share of rows by which a corner pixel repeats more than labels do
+_FAR_BELOW = 127  # if no pixel is above this value, the range is not 0–255
+_ARFF = "ARFF is not supported: convert it to CSV, as with pandas' to_csv(index=False)"
 
 
 class LabeledImages(NamedTuple):
@@ -67,7 +67,7 @@ def read_path(path: str | Path) -> Contents:
     """Reads a data set in any of the formats, told apart by what is there.
 
     Digits that are clearly stored transposed, turned or with dark ink are converted, and so are
-    pixels whose largest value is far below 255; a notice says so, and how many images are blank.
+    pixels whose largest value is far below 255; a notice says so, and counts blank images.
 
     Args:
         path: a folder of IDX files (gzipped or not), an `.npz`, a folder of `.npy` files, a CSV
@@ -75,8 +75,8 @@ def read_path(path: str | Path) -> Contents:
             per class, with or without `train/` and `test/` above them.
 
     Returns:
-        Images brought to 28×28: what has another size goes through `fit_to_mnist`. The arrays are
-        writable, except images in `.npy` files, which stay on disk.
+        Images of 28×28: other sizes are converted by `fit_to_mnist`. The arrays are writable,
+        except images in `.npy` files, which stay on disk.
 
     Raises:
         DigitwiseError: the path is not there or holds nothing readable, or a file in it is
@@ -177,7 +177,7 @@ def read_idx_folder(folder: Path) -> Contents:
 
 
 def _idx_role(file: Path) -> tuple[str, str, str] | None:
-    """Return an IDX file's data set, part and contents by its name, such as ("", t10k, labels)."""
+    """Parse an IDX file's name into data set, part and contents, such as ("", t10k, labels)."""
     named = re.fullmatch(
         r"(.*-)?(train|t10k|test)-(images|labels)[-.]idx[13]-ubyte(\.gz)?", file.name, re.I
     )
@@ -251,7 +251,7 @@ def _parse_idx(path: Path, file: io.BufferedIOBase, dimensions: int) -> UInt8[np
 
 
 def _read_up_to(file: io.BufferedIOBase, count: int) -> bytearray:
-    """Read what a header announces, in pieces, so that a lie in it costs no memory."""
+    """Read the bytes that a header announces in chunks, so that a wrong count wastes no memory."""
     values = bytearray()  # an array over it is writable, unlike one over bytes
     while len(values) < count and (piece := file.read(min(count - len(values), _PIECE))):
         values += piece
@@ -390,10 +390,10 @@ def _read_csv_folder(folder: Path, tables: list[Path]) -> Contents:
 
 
 def read_csv(path: Path) -> LabeledImages:
-    """Read a CSV with an image per row: a label and the pixels of a square image.
+    """Read a CSV with one image per row: a label and the pixels of a square image.
 
-    The label's column is the one that the header names label, class, digit, target or y. Without
-    such a name it is the first, or the last where the first is a corner pixel by its values.
+    The label's column is the one that the header names label, class, digit, target or y.
+    Otherwise it is the first, or the last if the values of the first look like a corner pixel.
 
     Args:
         path: the file, gzipped where its name ends in `.gz`; a header row is skipped.
@@ -404,7 +404,7 @@ def read_csv(path: Path) -> LabeledImages:
     """
     try:
         header = _csv_header(path)
-        with _open_csv(path) as file, warnings_ignored():  # an empty file is answered below
+        with _open_csv(path) as file, warnings_ignored():  # an empty file is reported below
             table = np.loadtxt(
                 file, np.int16, delimiter=",", skiprows=int(bool(header)), ndmin=2, quotechar='"'
             )
@@ -433,7 +433,7 @@ def read_csv(path: Path) -> LabeledImages:
 
 
 def _csv_header(path: Path) -> list[str]:
-    """Return the names in a header row, none where the first row is an image.
+    """Return the column names in a header row; none if the first row is an image.
 
     A header begins with a word, or numbers its columns as pandas does.
     """
@@ -448,7 +448,7 @@ def _csv_header(path: Path) -> list[str]:
 def _label_column(header: list[str], table: Integer[np.ndarray, "n columns"]) -> int:
     """Find the column that holds the labels, by its name or else by its values.
 
-    Labels are small and varied, whereas a corner pixel has the ground's value in nearly every row.
+    Labels are small and varied, whereas a corner pixel has the background's value in most rows.
     """
     named = [number for number, name in enumerate(header) if name in _LABEL_NAMES]
     if len(named) == 1 and len(header) == table.shape[1]:
@@ -507,20 +507,20 @@ def read_image_folder(folder: Path) -> Contents:
     """Read a folder with one folder of image files per class.
 
     Images are decoded as for reading (`digitwise.data.images`): upright by their EXIF orientation,
-    any depth, transparent parts laid on the paper that shows their ink.
+    any bit depth, transparent parts on the paper that shows their ink.
 
     Args:
         folder: holds a folder per class, named for it; or `train/` and `test/`, or one of the
             two, each with such folders.
 
     Returns:
-        The images with bright ink, whichever polarity the files have; classes in the order of
-        their numbers where all names are numbers, else of the alphabet. A notice lists what was
-        left out because it is not an image in a class folder.
+        The images with bright ink, whatever the files' polarity; classes in numeric order if all
+        names are numbers, otherwise in alphabetical order. A notice lists ignored files, which are
+        not images in class folders.
 
     Raises:
-        DigitwiseError: there are no images, or a file is empty, damaged, a PDF, or not an image in
-            spite of its name.
+        DigitwiseError: there are no images, or a file is empty, damaged, a PDF, or not an image
+            despite its name.
     """
     parts = {part: folder / part for part in ("train", "test") if (folder / part).is_dir()}
     roots = list(parts.values()) or [folder]
@@ -546,7 +546,7 @@ def _class_names(folders: list[Path]) -> tuple[str, ...]:
     """List the folders' subfolders that hold images, in the order of their labels.
 
     Raises:
-        DigitwiseError: two names are the same number, as 1 and 01, so that their order is open.
+        DigitwiseError: two names are the same number, such as 1 and 01: the order is ambiguous.
     """
     names = {
         entry.name
@@ -581,7 +581,7 @@ def _is_image(file: Path) -> bool:
 
 
 def _report_ignored(folder: Path, roots: set[Path], classes: tuple[str, ...]) -> None:
-    """Print one notice about the files and folders in which no image was looked for."""
+    """Print one notice about the files and folders that were ignored."""
     class_folders = {root / name for root in roots for name in classes}
     ignored = sorted(
         entry.relative_to(folder)
@@ -596,19 +596,19 @@ def _report_ignored(folder: Path, roots: set[Path], classes: tuple[str, ...]) ->
     if ignored:
         more = f" and {len(ignored) - 3:,} more" if len(ignored) > 3 else ""
         say(
-            f"notice: {folder}: not read, since only images in class folders are: "
+            f"notice: {folder}: ignored, because they are not images in class folders: "
             f"{', '.join(map(str, ignored[:3]))}{more}"
         )
 
 
 def _read_classes(folder: Path, classes: tuple[str, ...], notices: Counter[str]) -> LabeledImages:
-    """Read every image of every class folder, at 28×28; count what a user should know."""
+    """Read the images of all class folders at 28×28, and count notices for the user."""
     images, labels = [], []
     for label, name in enumerate(classes):
         files = _image_files(folder / name) if (folder / name).is_dir() else []
         drawings = [file for file in files if is_marked(file)]
         if drawings:
-            notices["a drawing by Digitwise, which is skipped"] += len(drawings)
+            notices["skipped as drawings by Digitwise"] += len(drawings)
             files = [file for file in files if file not in drawings]
         images += [_read_image(file, notices) for file in files]
         labels += [label] * len(files)
@@ -618,7 +618,7 @@ def _read_classes(folder: Path, classes: tuple[str, ...], notices: Counter[str])
 
 
 def _read_image(path: Path, notices: Counter[str]) -> UInt8[np.ndarray, "28 28"]:
-    """Decode the image of one character, and bring it to 28×28 unless it is so already."""
+    """Decode the image of one character, and convert it to 28×28 if needed."""
     if path.suffix.lower() == ".pdf":
         raise DigitwiseError(f"{path}: a PDF in a class folder: save each digit as an image")
     picture = open_picture(path)
@@ -649,7 +649,7 @@ def _labeled(
 
 
 def _as_mnist(name: str, images: LabeledImages, classes: tuple[str, ...] | None) -> LabeledImages:
-    """Bring images to MNIST's form: upright bright ink, 0–255, 28×28; report what was done."""
+    """Convert images to MNIST's format: upright, bright ink, 0–255, 28×28; report changes."""
     x = images.x
     top = max(int(chunk.max()) for chunk in chunks(x))
     if 0 < top <= _FAR_BELOW:
@@ -660,7 +660,7 @@ def _as_mnist(name: str, images: LabeledImages, classes: tuple[str, ...] | None)
     if layout is not None:
         say(
             f"notice: {name}: the images are stored {layout.description}: converted (the "
-            f"pretrained network reads {layout.accuracy:.0%} of a sample as labeled, "
+            f"pretrained network recognizes {layout.accuracy:.0%} of a sample then, "
             f"{layout.stored_accuracy:.0%} as stored)"
         )
         x = convert_images(x if x.shape[1] == x.shape[2] else np.asarray(x), layout.undo)

@@ -1,7 +1,7 @@
-"""Decode any picture, for training and for reading alike: upright 8-bit pixels, within limits.
+"""Decode pictures for training and reading: upright 8-bit pixels, within limits.
 
-Gray values of files and arrays follow one rule (`to_eight_bits`). A picture with transparent parts
-is laid on white or black paper, whichever makes its ink visible.
+Gray values of files and arrays are scaled by one rule (`to_eight_bits`). A picture with transparent
+parts is composited on white or black, whichever makes its ink visible.
 """
 
 import contextlib
@@ -28,16 +28,16 @@ PICTURE_SUFFIXES = frozenset(
 )
 _FORMATS = ("BMP", "GIF", "HEIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"heif", b"mif1", b"msf1"})
-_PDF_SCALE = 150 / 72  # pixels a point
+_PDF_SCALE = 150 / 72  # pixels per point
 LARGEST_FILE = 100 * 2**20  # bytes
 LARGEST_IMAGE = 120_000_000  # pixels
 WORKING_SIDE = 1800  # pixels of the longer side that reading works on
 _DEPTHS = (255, 1023, 4095, 16383, 65535)  # the largest value of 8, 10, 12, 14 and 16 bits
-_OVERSHOOT = 0.1  # of the range, that resampling may add to floats on either side
-_SAMPLE_PIXELS = 250_000  # that decide on the paper behind a transparent picture
+_OVERSHOOT = 0.1  # of the range: how far resampled floats may exceed it
+_SAMPLE_PIXELS = 250_000  # sampled to choose the paper behind a transparent picture
 _SOLID = 0.9  # of the largest alpha: not a soft edge
-_CARD_COVERS = 0.7  # of its bounding box: an opaque part that brings its own paper
-_CARD_VARIES = 0.02  # of a card's pixels, at least, are its ink
+_CARD_COVERS = 0.7  # of its bounding box: an opaque part with its own paper
+_CARD_VARIES = 0.02  # of a card's pixels: the smallest share of ink
 _DISTINCT_INK = 64  # gray levels between a card and its ink
 
 Source = str | Path | bytes | BinaryIO | Image.Image | Shaped[np.ndarray, "..."]
@@ -65,7 +65,7 @@ class Picture:
 
     @property
     def scale(self) -> float:
-        """How many of the whole picture's pixels one working pixel stands for."""
+        """The number of original pixels per working pixel, along each side."""
         return self.width / self.pixels.shape[1]
 
 
@@ -89,7 +89,7 @@ def open_picture(source: Source, most_pixels: int = LARGEST_IMAGE) -> Picture:
 
     Args:
         source: as `open_pictures` takes it.
-        most_pixels: the largest page that is decoded.
+        most_pixels: the largest page to decode.
 
     Raises:
         DigitwiseError: the source is not an image, or its first page is damaged or too large.
@@ -109,11 +109,11 @@ def open_pictures(
     Args:
         source: a path, the file's bytes, an open file, a Pillow image, or an array (h, w),
             (h, w, 1), (h, w, 3) or (h, w, 4) of the values that `to_eight_bits` takes.
-        most_pixels: the largest page that is decoded.
+        most_pixels: the largest page to decode.
 
     Yields:
-        Every page of a TIFF or PDF; of an animation, the first frame. A damaged page among several
-        is yielded as a `DamagedPage`, followed by the pages after it.
+        Every page of a TIFF or PDF, or the first frame of an animation. A damaged page among
+        several is yielded as a `DamagedPage`, followed by the pages after it.
 
     Raises:
         DigitwiseError: the source is not an image, or is truncated, empty or too large.
@@ -139,7 +139,7 @@ def open_pictures(
 
 
 def _read(source: str | Path | bytes | BinaryIO) -> tuple[str, bytes]:
-    """Takes a file's name and bytes, within the limit."""
+    """Return a source's name and bytes, within the size limit."""
     if isinstance(source, bytes | bytearray):
         name, content = "the given bytes", bytes(source)
     elif isinstance(source, str | Path):
@@ -159,7 +159,7 @@ def _read(source: str | Path | bytes | BinaryIO) -> tuple[str, bytes]:
             raise DigitwiseError(f"{name}: cannot be read ({error})") from error
     elif not hasattr(source, "read"):
         raise DigitwiseError(
-            f"a picture is a path, bytes, an open file, a Pillow image or a NumPy array, not "
+            f"a picture must be a path, bytes, an open file, a Pillow image or a NumPy array, not "
             f"{type(source).__name__}"
         )
     else:
@@ -173,7 +173,7 @@ def _read(source: str | Path | bytes | BinaryIO) -> tuple[str, bytes]:
 
 
 def _known_formats() -> list[str]:
-    """Lists the formats that are read: none that runs a program, as EPS does."""
+    """List the formats to read, without those that run a program, such as EPS."""
     Image.init()
     return [name for name in _FORMATS if name in Image.OPEN]
 
@@ -182,7 +182,7 @@ def _known_formats() -> list[str]:
 def _decoding(name: str) -> Iterator[None]:
     """Turn whatever a decoder raises into one line that begins with the file's name.
 
-    Pillow's warnings about odd metadata are ignored: the pixels decide. Never yield from inside.
+    Pillow's warnings about odd metadata are ignored. Never yield inside this context.
     """
     try:
         with warnings_ignored():
@@ -192,7 +192,7 @@ def _decoding(name: str) -> Iterator[None]:
     except UnidentifiedImageError as error:
         raise DigitwiseError(f"{name}: not an image that can be read") from error
     except Image.DecompressionBombError as error:
-        raise DigitwiseError(f"{name}: too large: more pixels than are read") from error
+        raise DigitwiseError(f"{name}: too large: too many pixels") from error
     except DigitwiseError as error:
         raise DigitwiseError(f"{name}: {error}") from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
@@ -201,7 +201,7 @@ def _decoding(name: str) -> Iterator[None]:
 
 
 def _open(name: str, content: bytes) -> Image.Image:
-    """Open an image file, its pixels still to be decoded."""
+    """Open an image file without decoding its pixels."""
     with _decoding(name):
         if content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS:
             _register_heif()
@@ -251,7 +251,7 @@ def _prepare(
     pages: int = 1,
     notice: str | None = None,
 ) -> Picture:
-    """Decode a page, turn it upright, lay it on paper, and shrink it to the working size."""
+    """Decode a page, rotate it upright, remove transparency, and shrink it to the working size."""
     width, height = image.size
     if width * height > most_pixels:
         raise DigitwiseError(f"too large: {width:,}×{height:,} pixels")
@@ -319,11 +319,10 @@ def to_eight_bits(values: Shaped[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]
     | floats up to 1 | 0–1 |
     | floats above 1 | as integers of the same size |
 
-    Floats may overshoot their range by a tenth on either side, as resampling leaves them; they are
-    clipped.
+    Floats may exceed their range by 10% on either side, as after resampling; they are clipped.
 
     Args:
-        values: of any shape, at least one.
+        values: of any shape, not empty.
 
     Returns:
         Values of the same shape, 0–255.
@@ -348,7 +347,7 @@ def to_eight_bits(values: Shaped[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]
 
 
 def _from_array(array: Shaped[np.ndarray, "..."]) -> Image.Image:
-    """Make an array a Pillow image."""
+    """Convert an array to a Pillow image."""
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
@@ -361,7 +360,7 @@ def _from_array(array: Shaped[np.ndarray, "..."]) -> Image.Image:
 
 
 def _register_heif() -> None:
-    """Let Pillow read HEIC where its plug-in is installed."""
+    """Register Pillow's HEIC plug-in, if it is installed."""
     try:
         from pillow_heif import register_heif_opener
     except ImportError as error:
@@ -370,7 +369,7 @@ def _register_heif() -> None:
 
 
 def _pdf_pages(name: str, content: bytes, most_pixels: int) -> Iterator[Picture | DamagedPage]:
-    """Draw each page of a PDF at 150 dots per inch."""
+    """Render each page of a PDF at 150 dots per inch."""
     try:
         import pypdfium2
     except ImportError as error:
@@ -400,7 +399,7 @@ def _pdf_pages(name: str, content: bytes, most_pixels: int) -> Iterator[Picture 
 
 
 def _draw_pdf_page(page: Any, most_pixels: int, number: int, count: int) -> Picture:
-    """Draw one page of a PDF."""
+    """Render one page of a PDF."""
     try:
         width, height = page.get_size()
         if width * height * _PDF_SCALE**2 > most_pixels:

@@ -1,8 +1,8 @@
-"""Recognize digits that are stored transposed, turned, mirrored or inverted.
+"""Recognize digits that are stored transposed, rotated, mirrored or inverted.
 
-EMNIST's files are transposed, and many sets have dark ink on a light ground. A network trained on
-them as they are scores well on their own test set and misreads every page. The pretrained network
-knows how digits look, so it decides.
+EMNIST's files are transposed, and many sets have dark ink on a light background. A network trained
+on them as they are scores well on their own test set and misreads every page. The pretrained
+network knows how digits look, so it is used to detect the layout.
 """
 
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from digitwise.bundle import Bundle, open_bundle
+from digitwise.bundle import Bundle, as_digit, open_bundle
 from digitwise.data.mapped import Images
 from digitwise.data.normalization import SIDE, fit_to_mnist
 from digitwise.data.preprocessing import add_channel, normalize
 
-_SAMPLE = 300  # images that decide
-_FEWEST, _FEWEST_CLASSES = 30, 3  # of digits, from which accuracy says something
+_SAMPLE = 300  # images to decide from
+_FEWEST, _FEWEST_CLASSES = 30, 3  # digits for a meaningful accuracy
 _CLEARLY_RIGHT, _CLEARLY_WRONG = 0.8, 0.5  # accuracy of the pretrained network
 _SHAPES = {
     (False, 0): "",
@@ -34,14 +34,14 @@ _SHAPES = {
 
 @dataclass(frozen=True)
 class Layout:
-    """How images are stored, other than upright with bright ink on a dark ground.
+    """How images are stored, other than upright with bright ink on a dark background.
 
     Attributes:
-        is_mirrored: whether they are to be mirrored left to right, first.
-        quarter_turns: how many times they are then to be turned 90° counterclockwise.
+        is_mirrored: whether to mirror them left to right, before rotating.
+        quarter_turns: how many times to rotate them 90° counterclockwise.
         is_inverted: whether their ink is dark.
-        accuracy: the share that the pretrained network reads as labeled, in this layout.
-        stored_accuracy: the same share, of the images as stored.
+        accuracy: the pretrained network's accuracy on a sample in this layout.
+        stored_accuracy: its accuracy on the same images as stored.
     """
 
     is_mirrored: bool
@@ -51,10 +51,10 @@ class Layout:
     stored_accuracy: float = 0.0
 
     def undo(self, x: UInt8[np.ndarray, "n h w"]) -> UInt8[np.ndarray, "n new_h new_w"]:
-        """Turn images upright, with bright ink.
+        """Convert images to upright, with bright ink.
 
         Args:
-            x: as stored.
+            x: images as stored.
         """
         upright = x[:, :, ::-1] if self.is_mirrored else x
         upright = np.rot90(upright, self.quarter_turns, axes=(1, 2))
@@ -64,29 +64,28 @@ class Layout:
     def description(self) -> str:
         """How the images are stored, in words."""
         shape = _SHAPES[self.is_mirrored, self.quarter_turns]
-        ink = "with dark ink on a light ground" if self.is_inverted else ""
+        ink = "with dark ink on a light background" if self.is_inverted else ""
         return " ".join(words for words in (shape, ink) if words)
 
 
 def find_layout(
     x: Images, y: Integer[np.ndarray, " n"], classes: Sequence[str] | None
 ) -> Layout | None:
-    """Find how digits are stored, by what the pretrained network reads in a sample of them.
+    """Detect how digits are stored, from the pretrained network's predictions on a sample.
 
     Args:
         x: (n, h, w) uint8 images of any size.
         y: their labels.
-        classes: the labels' names; None where each label is named by its number.
+        classes: the labels' names; None if each label is its own name.
 
     Returns:
-        The layout in which the pretrained network reads the digits, where it clearly does not read
-        them as stored. None for digits that are stored as MNIST's are, and for anything else:
-        clothes, letters, too few digits.
+        The layout in which the pretrained network recognizes the digits, if it clearly does not
+        recognize them as stored. None for digits that are stored like MNIST's, and for anything
+        else: clothes, letters, too few digits.
     """
     names = list(classes or map(str, range(int(y.max()) + 1)))
-    values = np.array(
-        [int(name) if len(name) == 1 and name in "0123456789" else -1 for name in names]
-    )
+    numbers = [as_digit(name) for name in names]
+    values = np.array([-1 if number is None else number for number in numbers])
     digits = np.flatnonzero(values[y] >= 0)
     chosen = np.sort(np.random.default_rng(0).permutation(digits)[:_SAMPLE])
     truth = values[y[chosen]]
@@ -111,7 +110,7 @@ def find_layout(
 def _accuracy(
     bundle: Bundle, x: UInt8[np.ndarray, "n h w"], truth: Integer[np.ndarray, " n"]
 ) -> float:
-    """Return the share of images that a network reads as labeled."""
+    """Return a network's accuracy on images."""
     if x.shape[1:] != (SIDE, SIDE):
         x = np.stack([fit_to_mnist(image) for image in x])
     return float((bundle.predict(normalize(add_channel(x))).argmax(axis=1) == truth).mean())

@@ -62,7 +62,7 @@ class Dataset:
         classes: the name of each label.
         split_seed: what one set alone was split by, None where it came as two or is whole.
         whole_digests: digests of the one set alone before it was split, else None.
-        is_published: whether the arrays are the catalog's, by the digests of its files.
+        is_published: whether the arrays match the catalog's digests.
     """
 
     name: str
@@ -106,7 +106,7 @@ def load_data(
     Args:
         dataset: "mnist", "fashion-mnist" or "kmnist"; not looked at where `path` is given.
         path: your own data: a folder of IDX files, an `.npz`, a CSV, or a folder of images per
-            class. One set alone is split 5:1, stratified, with copies of an image on one side;
+            class. A single set is split 5:1, stratified, with copies of an image on one side;
             test images that are also training images are left out.
         allow_sample: whether the built-in sample may stand in for MNIST; a `SampleDataWarning`
             says so.
@@ -126,7 +126,9 @@ def load_data(
     whole = with_test_set(loaded, seed=0)
     assert whole.train is not None
     if whole.test is None:
-        raise DigitwiseError(f"{whole.source}: no test images are left: give some that differ")
+        raise DigitwiseError(
+            f"{whole.source}: no test images are left: add some that are not training images"
+        )
     x_train, x_test = (
         part.x if isinstance(part.x, np.ndarray) else np.asarray(part.x)
         for part in (whole.train, whole.test)
@@ -175,17 +177,17 @@ def load_dataset(
 def with_test_set(dataset: Dataset, seed: int, seen: SeenImages = NOTHING_SEEN) -> Dataset:
     """Return a dataset whose test images are neither training images nor seen before.
 
-    One set alone is split 5:1, stratified by seed, with all copies of an image on one side. From
-    a test set of its own, images that are also in the training set are left out. MNIST and
-    Fashion-MNIST have no image in both, nor one twice.
+    A single set is split 5:1, stratified, with all copies of an image on one side. From a separate
+    test set, images that are also in the training set are left out. MNIST and Fashion-MNIST contain
+    no duplicate images.
 
     Args:
         dataset: with a training set.
         seed: decides the split.
-        seen: what the network to be tested has seen; none of it becomes a test image.
+        seen: images that the network to be tested has seen; they do not become test images.
 
     Returns:
-        The dataset; its test set is None where no image is left for it.
+        The dataset; its test set is None if no image is left for it.
 
     Raises:
         DigitwiseError: there is no training set, or it is too small to be split.
@@ -213,7 +215,7 @@ def with_test_set(dataset: Dataset, seed: int, seen: SeenImages = NOTHING_SEEN) 
 
 
 def _with_split(dataset: Dataset, images: LabeledImages, seed: int, seen: SeenImages) -> Dataset:
-    """Split one set alone into a training and a test set: see `with_test_set`."""
+    """Split a single set into a training and a test set: see `with_test_set`."""
     x, y = images
     wanted = len(y) // _TEST_SHARE
     digests = digest_images(x)
@@ -268,7 +270,7 @@ def sha256(chunks: Iterable[bytes | memoryview]) -> str:
 
 
 def _from_path(path: Path, name: str | None) -> Dataset:
-    """Read the user's own data; it is named after a known dataset only where the digests agree."""
+    """Read the user's own data; it is named after a known dataset only if the digests match."""
     entry = catalog_entry(name) if name is not None else None
     contents = read_path(path)
     found = Dataset(
@@ -288,8 +290,8 @@ def _from_path(path: Path, name: str | None) -> Dataset:
     if path.is_dir() and _faults(found, entry, path) == []:
         return replace(found, name=entry.name, is_published=True)
     say(
-        f"notice: {path}: not known to be {entry.name} as published, so it is called "
-        f"'{found.name}'; only the names of the classes are {entry.name}'s"
+        f"notice: {path}: could not be verified as the published {entry.name}, so it is "
+        f"called '{found.name}' and takes only the class names from {entry.name}"
     )
     return found
 
@@ -311,9 +313,9 @@ def _classes(contents: Contents, entry: CatalogEntry | None) -> tuple[str, ...]:
 
 
 def _recognized(dataset: Dataset) -> Dataset | None:
-    """Return a dataset under the catalog's name where its arrays are the published ones, else None.
+    """Return a dataset under its catalog name if its arrays are the published ones, else None.
 
-    One set alone that is a published test set becomes the test set.
+    A single set that is a published test set becomes the test set.
     """
     lone = dataset.digests.get("x_train") if dataset.test is None else None
     for entry in CATALOG.values():
@@ -325,7 +327,7 @@ def _recognized(dataset: Dataset) -> Dataset | None:
 
 
 def _differing(dataset: Dataset, entry: CatalogEntry) -> list[str]:
-    """List the arrays, such as "x_test", that are not the catalog's by their digests."""
+    """List the arrays, such as "x_test", whose digests differ from the catalog's."""
     arrays = ("x_train", "y_train", "x_test", "y_test")
     published = {array: file.sha256 for array, file in zip(arrays, entry.files, strict=True)}
     return [array for array, digest in dataset.digests.items() if published[array] != digest]
@@ -357,10 +359,10 @@ def _from_data_folder(entry: CatalogEntry) -> Dataset | None:
 
 
 def _checked(entry: CatalogEntry, folder: Path, source: str) -> Dataset:
-    """Read a dataset from the data folder, and make sure that it is the published one.
+    """Read a dataset from the data folder, and check that it is the published one.
 
     Raises:
-        DigitwiseError: it is other data under the dataset's name.
+        DigitwiseError: it is different data under the dataset's name.
     """
     contents = read_path(folder)
     dataset = Dataset(entry.name, source, contents.train, contents.test, _classes(contents, entry))
@@ -371,15 +373,18 @@ def _checked(entry: CatalogEntry, folder: Path, source: str) -> Dataset:
             "the folder as --data, or unset DIGITWISE_DATA"
         )
     if faults is None:
-        say(f"notice: {folder}: no published digest to check these files of {entry.name} by")
+        say(
+            f"notice: {folder}: these files of {entry.name} cannot be verified: they have no "
+            "published digests"
+        )
     return replace(dataset, is_published=faults is not None)
 
 
 def _faults(dataset: Dataset, entry: CatalogEntry, folder: Path) -> list[str] | None:
-    """List how data read from a folder differs from the published; None where it may differ.
+    """List how data in a folder differs from the published data; None if that is unknown.
 
-    Where only the gzipped files have a published digest, as KMNIST's have, they are compared with
-    it; of other files only the number of images is known.
+    If only the gzipped files have published digests, as for KMNIST, those are compared; for other
+    files, only the number of images is checked.
     """
     if all(file.sha256 for file in entry.files):
         return _differing(dataset, entry)

@@ -1,4 +1,4 @@
-"""Images that stay on disk: a choice of a memory-mapped array, converted batch by batch."""
+"""Images that stay on disk: a selection from a memory-mapped array, converted in batches."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -8,19 +8,19 @@ from jaxtyping import Integer, UInt8
 
 Convert = Callable[[UInt8[np.ndarray, "n h w"]], UInt8[np.ndarray, "n h w"]]
 
-_CHUNK = 4096  # images taken from the disk at a time
+_CHUNK = 4096  # images loaded from disk at a time
 
 
 class MappedImages:
-    """Some images of a memory-mapped array, in an order of their own.
+    """A selection of images from a memory-mapped array, in any order.
 
-    Indexing with a slice or an array of indices gathers those images from the disk, as a NumPy
-    array. `np.asarray` gathers all of them, into memory.
+    Indexing with a slice or an array of indices loads those images from disk into a NumPy array.
+    `np.asarray` loads all of them.
 
     Args:
         array: (n, h, w) uint8, memory-mapped.
         index: which images, in which order; None for all.
-        convert: changes images as they are gathered, not their shape; None leaves them as stored.
+        convert: applied to images when they are loaded; keeps their shape. None for no conversion.
     """
 
     dtype = np.dtype(np.uint8)
@@ -55,7 +55,7 @@ class MappedImages:
         return gathered if self._convert is None else self._convert(gathered)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        del copy  # a copy in any case
+        del copy  # always a copy
         gathered = np.concatenate(list(chunks(self))) if len(self) else self[:]
         return gathered if dtype is None else gathered.astype(dtype, copy=False)
 
@@ -71,13 +71,13 @@ class MappedImages:
 
 
 if TYPE_CHECKING:
-    Images = np.ndarray  # what takes images slices them into arrays
+    Images = np.ndarray  # functions that take images slice them into arrays
 else:
     Images = np.ndarray | MappedImages
 
 
 def choose(x: Images, chosen: Integer[np.ndarray, " m"]) -> Images:
-    """Return some images: gathered where they are in memory, else still on disk.
+    """Select images: an array if they are in memory, otherwise still on disk.
 
     Args:
         x: (n, h, w) images.
@@ -88,20 +88,20 @@ def choose(x: Images, chosen: Integer[np.ndarray, " m"]) -> Images:
 
 
 def convert_images(x: Images, convert: Convert) -> Images:
-    """Convert images: now where they are in memory, else as they are gathered from the disk."""
+    """Convert images: at once if they are in memory, otherwise when they are loaded from disk."""
     mapped = _mapped(x)
     return convert(x) if mapped is None else mapped.converted(convert)
 
 
 def _mapped(x: Any) -> Any:
-    """Return images on disk as `MappedImages`, None where they are in memory."""
+    """Return images on disk as `MappedImages`; None if they are in memory."""
     if isinstance(x, np.memmap):
         return MappedImages(x)
     return x if isinstance(x, MappedImages) else None
 
 
 def chunks(x: Any, size: int = _CHUNK) -> Iterator[np.ndarray]:
-    """Yield images in their order, a few thousand at a time.
+    """Yield images in order, a few thousand at a time.
 
     Args:
         x: (n, ...) images, an array or `MappedImages`.

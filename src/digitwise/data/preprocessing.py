@@ -98,7 +98,7 @@ def _check_pixels(x: Shaped[np.ndarray, "..."]) -> None:
     if not (x.min() >= 0 and x.max() <= 255):
         raise DigitwiseError("pixels must be numbers in [0, 255]: found NaN or a value outside")
     if x.dtype.kind == "f" and 0 < x.max() <= 1:
-        raise DigitwiseError("pixels lie in [0, 1] already: give them as loaded, in [0, 255]")
+        raise DigitwiseError("pixels are already in [0, 1]: pass them as loaded, in [0, 255]")
 
 
 def one_hot(y: Integer[np.ndarray, " n"], classes: int = 10) -> Float32[np.ndarray, "n classes"]:
@@ -109,11 +109,11 @@ def one_hot(y: Integer[np.ndarray, " n"], classes: int = 10) -> Float32[np.ndarr
         classes: how many classes there are.
 
     Raises:
-        DigitwiseError: a label lies outside [0, classes), or `classes` is not a count.
+        DigitwiseError: a label is outside [0, classes), or `classes` is not a count.
     """
     y = np.asarray(y)
     if isinstance(classes, bool) or not isinstance(classes, int | np.integer) or classes < 1:
-        raise DigitwiseError(f"classes is a whole number of at least 1, not {classes!r}")
+        raise DigitwiseError(f"classes must be an integer of at least 1, not {classes!r}")
     if y.ndim != 1 or y.dtype.kind not in "iu":
         raise DigitwiseError(f"labels are whole numbers of shape (n,), not {y.dtype} of {y.shape}")
     if len(y) and (y.min() < 0 or y.max() >= classes):
@@ -171,7 +171,7 @@ def split(
     if y.ndim != 1:
         raise DigitwiseError(f"labels have shape {y.shape}, not (n,): give the labels, not images")
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise DigitwiseError(f"seed is a whole number of at least 0, not {seed!r}")
+        raise DigitwiseError(f"seed must be an integer of at least 0, not {seed!r}")
     if not isinstance(held_out, int | np.integer) or not 0 <= held_out < len(y):
         raise DigitwiseError(
             f"cannot hold out {held_out} of {len(y)} examples: give a whole number below {len(y)}"

@@ -11,31 +11,28 @@ import numpy as np
 from jaxtyping import Bool, Integer, UInt64
 
 from digitwise.data.formats import LabeledImages
-from digitwise.data.mapped import choose
+from digitwise.data.mapped import choose, chunks
 from digitwise.data.preprocessing import split
 from digitwise.errors import DigitwiseError, machine_error
 
-_BATCH = 4096  # images digested at a time, so that data on disk is never all in memory
 _NONE = np.zeros(0, np.uint64)
 
 
 def digest_images(x: Any) -> UInt64[np.ndarray, " n"]:
-    """Digest each image, its label aside: BLAKE2b of its pixels, eight bytes.
+    """Return an eight-byte BLAKE2b digest of each image's pixels, without its label.
 
     Args:
-        x: (n, h, w) uint8, an array or images that stay on disk; they are taken in slices.
+        x: (n, h, w) uint8, an array or images that stay on disk, which are read in batches.
 
     Returns:
-        Equal numbers for equal images. Two different images among a million share one with a
-        probability of about 1 in 37 million.
+        The same number for equal images. Among a million different images, the probability of a
+        collision is about 1 in 37 million.
     """
-    digests = np.empty(len(x), np.uint64)
-    for start in range(0, len(x), _BATCH):
-        batch = np.ascontiguousarray(x[start : start + _BATCH])
-        pixels = batch.reshape(len(batch), -1)
-        joined = b"".join(hashlib.blake2b(row.data, digest_size=8).digest() for row in pixels)
-        digests[start : start + _BATCH] = np.frombuffer(joined, "<u8")
-    return digests
+    digests = bytearray()
+    for chunk in chunks(x):
+        for pixels in np.ascontiguousarray(chunk).reshape(len(chunk), -1):
+            digests += hashlib.blake2b(pixels.data, digest_size=8).digest()
+    return np.frombuffer(digests, "<u8").astype(np.uint64)
 
 
 @dataclass(frozen=True)
@@ -44,8 +41,8 @@ class SeenImages:
 
     Attributes:
         trained: sorted digests of the images that it was trained on.
-        validated: sorted digests of those that chose its weights, temperature or threshold, and
-            that it was never trained on.
+        validated: sorted digests of the images that its weights, temperature or threshold were
+            selected on, and that it was never trained on.
     """
 
     trained: UInt64[np.ndarray, " trained"]
@@ -53,11 +50,11 @@ class SeenImages:
 
     @classmethod
     def read(cls, file: Path) -> "SeenImages":
-        """Read what `write` wrote.
+        """Read a file that `write` wrote.
 
         Raises:
             DigitwiseError: the file is damaged.
-            MachineError: it may not be read.
+            MachineError: permission to read the file is missing.
         """
         try:
             with np.load(file, allow_pickle=False) as arrays:
@@ -79,7 +76,7 @@ class SeenImages:
         trained: UInt64[np.ndarray, " t"] = _NONE,
         validated: UInt64[np.ndarray, " v"] = _NONE,
     ) -> "SeenImages":
-        """Return these digests and more; an image that was trained on counts as that alone."""
+        """Return these digests and more; images that were trained on do not count as validated."""
         all_trained = np.union1d(self.trained, trained)
         all_validated = np.union1d(self.validated, validated)
         return SeenImages(all_trained, np.setdiff1d(all_validated, all_trained))
@@ -111,16 +108,16 @@ def hold_out(
 
     Args:
         y: the labels.
-        digests: of the images.
-        count: how many images to hold out; where there are copies, the same share of the
-            different images.
+        digests: the images' digests.
+        count: how many images to hold out; if there are copies, the same share of the distinct
+            images.
         seed: decides which.
-        may_hold: which images may be held out, the same for all copies of an image; left out,
-            all. Where there are too few, all of them are.
+        may_hold: which images may be held out, the same for all copies of an image; None for all.
+            If there are too few, all of them are held out.
 
     Returns:
-        Sorted indices: first of what is kept, then of what is held out. Without copies, and with
-        every image allowed, these are `split`'s.
+        Sorted indices of the kept images and of the held-out ones. Without copies, and with every
+        image allowed, they are the same as `split`'s.
     """
     _, first = np.unique(digests, return_index=True)
     wanted = round(count * len(first) / max(1, len(digests)))
@@ -132,7 +129,7 @@ def hold_out(
 
 
 def selected(images: LabeledImages, which: Integer[np.ndarray, " k"]) -> LabeledImages:
-    """Return the images at some indices, the set itself where these are all."""
+    """Return the images at the given indices; the set itself if these are all."""
     if len(which) == len(images.y):
         return images
     return LabeledImages(choose(images.x, which), images.y[which])

@@ -81,7 +81,7 @@ class Explainer:
 
     @property
     def values_per_image(self) -> int:
-        """How many numbers `outputs` returns for an image."""
+        """The number of values that `outputs` returns per image."""
         return sum(math.prod(layer["shape"]) for layer in self._layers)
 
     def outputs(self, image: UInt8[np.ndarray, "28 28"]) -> list[LayerOutput]:
@@ -107,9 +107,9 @@ class Explainer:
         ]
 
     def embed(self, images: UInt8[np.ndarray, "n 28 28"]) -> Float32[np.ndarray, "n features"]:
-        """Gives what the network knows of each image before it decides: the last layer's input.
+        """Return the features of each image: the input of the last dense layer.
 
-        Without a dense layer, that is the output of the layer before the last.
+        Without a dense layer, these are the output of the second-to-last layer.
 
         Args:
             images: uint8, ink bright.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float32, Integer, UInt8
 
-from digitwise.bundle import Bundle, open_bundle
+from digitwise.bundle import Bundle, as_digit, open_bundle
 from digitwise.data.formats import LabeledImages
 from digitwise.data.images import Source
 from digitwise.data.preprocessing import add_channel, normalize
@@ -18,7 +18,7 @@ from digitwise.insight import pages
 from digitwise.insight.activations import Explainer, LayerOutput
 from digitwise.insight.attribution import class_activation, integrated_gradients, occlusion
 from digitwise.messages import printable
-from digitwise.reading.reader import Digit, Reader, Reading, as_digit
+from digitwise.reading.reader import Digit, Reader, Reading
 from digitwise.reading.recognizer import check_crops
 from digitwise.storage import check_output, protected, write_text
 
@@ -43,7 +43,7 @@ class DigitExplanation:
         occlusion: how much less probable the digit becomes where a square hides a part.
         gradients: integrated gradients, where they were asked for.
         neighbors: the training digits that the network finds most alike, nearest first; their
-            labels number the bundle's classes.
+            labels index the bundle's classes.
         distances: of these, in the space of the last layer's input, 0 alike to 2 opposite.
     """
 
@@ -113,7 +113,7 @@ class Explanation:
         }
 
     def save(self, folder: str | Path, *, force: bool = False) -> list[Path]:
-        """Draw everything into a folder: a PNG per figure, and `index.html`, a page of all.
+        """Save everything to a folder: a PNG per figure, and `index.html`, a page with all of them.
 
         Args:
             folder: where the files are written; created if missing. Files that Digitwise wrote
@@ -132,7 +132,7 @@ class Explanation:
             return self._save(Path(folder), force)
 
     def _save(self, folder: Path, force: bool) -> list[Path]:
-        """Draw everything into a folder."""
+        """Save everything to a folder, whose inputs are protected."""
         from digitwise.insight import figures
 
         page = folder / PAGE_FILE
@@ -163,9 +163,8 @@ def explain(
     Args:
         source: a path, bytes, an open file, a Pillow image or an array.
         bundle: what to read with.
-        neighbors: training digits, among which the most alike are looked for: images, uint8
-            (n, 28, 28) with bright ink, and labels that number the bundle's classes, such as
-            `load_data()[0]`.
+        neighbors: training digits to search for the most similar ones: images, uint8 (n, 28, 28)
+            with bright ink, and labels that index the bundle's classes, such as `load_data()[0]`.
         gradients: whether to compute integrated gradients, which needs Keras.
 
     Raises:
@@ -191,7 +190,7 @@ def _checked_neighbors(given: Any, classes: tuple[str, ...]) -> LabeledImages:
     """Check images and labels that a caller gave as neighbors.
 
     Raises:
-        DigitwiseError: they are not labeled images, or a label is none of the classes.
+        DigitwiseError: they are not labeled images, or a label is not one of the classes.
     """
     if not isinstance(given, tuple | list) or len(given) != 2:
         raise DigitwiseError(
@@ -205,8 +204,8 @@ def _checked_neighbors(given: Any, classes: tuple[str, ...]) -> LabeledImages:
     y = np.asarray(y)
     if y.shape != (len(x),) or y.dtype.kind not in "iu":
         raise DigitwiseError(
-            f"neighbors have {len(x)} images and labels of {y.dtype} of shape {y.shape}: give a "
-            "whole number for each image"
+            f"neighbors have {len(x)} images and labels of {y.dtype} of shape {y.shape}: give an "
+            "integer for each image"
         )
     if not len(y):
         raise DigitwiseError("neighbors hold no images: give at least one")

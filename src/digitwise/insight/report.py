@@ -53,7 +53,7 @@ def report(
     allow_sample: bool = True,
     force: bool = False,
 ) -> Path:
-    """Write an HTML file about a bundle that needs no other files.
+    """Write a self-contained HTML report about a bundle.
 
     Args:
         bundle: a bundle, or where one lies.
@@ -82,7 +82,7 @@ def report(
 
 
 def _page(opened: Bundle, dataset: str | None, path: str | Path | None, allow_sample: bool) -> str:
-    """Test a bundle, and put together the page about it."""
+    """Test a bundle, and build its report page."""
     explainer = Explainer(opened)
     evaluation = evaluate(opened, dataset=dataset, path=path, allow_sample=allow_sample)
     tested = _Tested(opened, explainer, evaluation)
@@ -119,7 +119,7 @@ def _what_it_is(tested: _Tested) -> str:
         checked = ", not checked for training images"
     else:
         seen = left_out.trained + left_out.validated
-        checked = f", {seen:,} left out that it had seen" if seen else ""
+        checked = f", {seen:,} seen images left out" if seen else ""
     told = {
         "test accuracy": f"{evaluation.accuracy:.2%}, 95% interval {low:.2%} to {high:.2%}",
         "tested on": f"{evaluation.images:,} images of {evaluation.dataset}{checked}",
@@ -330,7 +330,7 @@ def _alike(tested: _Tested) -> str:
 
 
 def _signs(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return each class's sign on the map: its name, or where names are longer 0 to 9, a to Z."""
+    """Return each class's sign on the map: its name, or 0 to 9, a to Z if a name is longer."""
     if all(len(name) == 1 for name in names):
         return names
     signs = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"

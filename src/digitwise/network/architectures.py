@@ -24,7 +24,7 @@ def build_model(
         name: "tutorial", the tutorial's own; "lenet5", the network of 1998; "fast", which
             reaches 99% in an epoch; "reader", which reads what is not from MNIST; "accurate", for
             the most accuracy on one kind of data; or "small", of fewer than 10,000 parameters.
-        classes: how many classes it tells apart, at least two; with one more than the data has,
+        classes: the number of classes, at least two; with one more than the data has,
             "reader" learns to reject non-digits.
         input_shape: height, width and channels of an image.
 

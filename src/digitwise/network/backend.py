@@ -26,7 +26,7 @@ _NATIVE_LOG = re.compile(
 
 @contextlib.contextmanager
 def _hold_native_log() -> Iterator[None]:
-    """Redirect file descriptor 2 to a temporary file, then print what is not native log."""
+    """Redirect file descriptor 2 to a temporary file, then print all but native log lines."""
     if os.environ.get(VERBOSE_VARIABLE):
         yield
         return
@@ -50,12 +50,12 @@ _held_native_log = Shared(_hold_native_log)
 
 
 def native_log_held_back() -> contextlib.AbstractContextManager[None]:
-    """Keeps log lines that native code writes to stderr off the screen; the rest comes through.
+    """Hide log lines that native code writes to stderr; other output is printed afterwards.
 
-    TensorFlow's `TF_CPP_MIN_LOG_LEVEL` does not reach the lines that absl prints before its own
-    log is set up, so what is written to the file descriptor is held back and sifted. Where the
-    user asked for the log nothing is held back. Threads that use it at the same time share one
-    redirection, and what they print appears when the last one leaves.
+    TensorFlow's `TF_CPP_MIN_LOG_LEVEL` does not affect the lines that absl prints before its log is
+    set up, so output to the file descriptor is captured and filtered. Nothing is captured if the
+    user asked for the log. Concurrent threads share one redirection, and their output appears when
+    the last one leaves.
     """
     return _held_native_log
 
@@ -64,7 +64,7 @@ def native_log_held_back() -> contextlib.AbstractContextManager[None]:
 def _quiet_import() -> Iterator[None]:
     """Keep TensorFlow from logging while it is imported, unless the user asked for its log.
 
-    Its native code reads the variable once, so that the host's environment can be restored.
+    Its native code reads the variable once, so the host's environment can be restored.
     """
     if os.environ.get(VERBOSE_VARIABLE):
         yield

@@ -1,4 +1,4 @@
-"""What probably went wrong where a network did not learn."""
+"""Diagnose why a network probably did not learn."""
 
 import numpy as np
 from jaxtyping import Int64
@@ -12,10 +12,10 @@ _FEWEST_IMAGES = 20
 
 
 def warn_of_chance(evaluation: Evaluation, settings: TrainingSettings, steps: int) -> str | None:
-    """Return a warning where a network is not better than one that always answers the same class.
+    """Return a warning if a network is no better than always predicting the same class.
 
-    It is not where the lower end of its accuracy's 95% interval does not exceed the largest class's
-    share of the images; fewer than twenty images say nothing.
+    That is so if the lower bound of its accuracy's 95% interval does not exceed the largest class's
+    share of the images. With fewer than twenty images, there is no warning.
 
     Args:
         evaluation: on images that it was not trained on.
@@ -33,7 +33,7 @@ def warn_of_chance(evaluation: Evaluation, settings: TrainingSettings, steps: in
 
 
 def explain_nan(settings: TrainingSettings, epoch: int) -> str:
-    """Say that a loss is not a number, and what to change.
+    """Return the error message for a loss that is not a number, with how to fix it.
 
     Args:
         settings: of the training.
@@ -59,12 +59,12 @@ def explain_divergence(settings: TrainingSettings) -> str | None:
 
 
 def _likely_cause(settings: TrainingSettings, steps: int) -> str:
-    """Name the likeliest cause, and what to do."""
+    """Return the most likely cause, and how to fix it."""
     usual, now = usual_learning_rate(settings), settings.recipe.learning_rate
     if now > _MUCH_HIGHER * usual:
         return f"lower --learning-rate: {now:g} is {now / usual:,.0f} times the recipe's {usual:g}"
     if now < _MUCH_LOWER * usual:
         return f"raise --learning-rate: {now:g} is far below the recipe's {usual:g}"
     if steps < _FEW_STEPS:
-        return f"raise --epochs: it was trained for {steps:,} step{'s' * (steps > 1)} only"
+        return f"raise --epochs: it was trained for only {steps:,} step{'s' * (steps > 1)}"
     return "check that each label belongs to its image"

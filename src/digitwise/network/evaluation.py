@@ -13,7 +13,7 @@ from jaxtyping import Float, Float32, Int64, Integer, UInt8
 from digitwise.bundle import SEEN_FILE, Bundle, open_bundle, soften
 from digitwise.data.formats import LabeledImages
 from digitwise.data.loading import Dataset, load_dataset, with_classes, with_test_set
-from digitwise.data.mapped import Images
+from digitwise.data.mapped import Images, chunks
 from digitwise.data.preprocessing import preprocess
 from digitwise.data.seen import SeenImages, digest_images, selected
 from digitwise.errors import DigitwiseError, MissingClassWarning
@@ -21,7 +21,6 @@ from digitwise.messages import say
 
 CALIBRATION_BINS = 15
 _WORST_MISTAKES = 100
-_BATCH = 4096  # images that are predicted at a time
 _WILSON_Z = 1.959963984540054  # the normal distribution's 97.5% quantile
 
 
@@ -50,7 +49,7 @@ class LeftOut:
 
     Attributes:
         trained: it was trained on them.
-        validated: they chose its weights, temperature or threshold.
+        validated: its weights, temperature or threshold were selected on them.
     """
 
     trained: int
@@ -72,12 +71,12 @@ class Evaluation:
         calibration_error: expected calibration error over 15 bins of equal mass.
         per_class: figures of each class.
         confusion: [i, j] counts the images of class i read as class j.
-        mistakes: indices into `x` of what was read wrong, the surest first, at most a hundred.
+        mistakes: indices into `x` of misclassified images, most confident first, at most a hundred.
         x: the images, (n, 28, 28) uint8; `MappedImages` where they stay on disk.
         y: their labels.
         probabilities: (n, classes) float32, calibrated.
-        left_out: how many images of the data the network had seen, which are in none of the
-            figures; None where the bundle does not record what it has seen.
+        left_out: how many images were not used because the network had seen them; None if the
+            bundle does not record what it has seen.
     """
 
     dataset: str
@@ -160,8 +159,8 @@ def evaluate(
     Args:
         bundle: a bundle, or where one lies.
         dataset: a name that `load_data` knows; left out, the data that the bundle was trained on.
-        path: your own data. What has a test set is tested by it, one set alone is tested whole.
-            Either way, images that the bundle was trained or validated on are left out.
+        path: your own data. The test set is used if there is one, otherwise the only set. Images
+            that the bundle was trained or validated on are left out.
         allow_sample: whether the built-in sample may stand in for MNIST.
 
     Returns:
@@ -169,7 +168,7 @@ def evaluate(
 
     Raises:
         DigitwiseError: the data is bad, has other classes than the bundle, or is not to be had:
-            the built-in sample tests what was trained on its own part alone; or the bundle has
+            the built-in sample only tests bundles trained on its training part; or the bundle has
             seen every image of it.
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
@@ -199,11 +198,11 @@ def find_test_data(
 
 
 def test_images(bundle: Bundle, data: Dataset) -> tuple[LabeledImages, LeftOut | None]:
-    """Take from data what a bundle was neither trained nor validated on, and say what is left out.
+    """Return the images that a bundle was neither trained nor validated on, and report the others.
 
     Returns:
-        The images, with labels as the bundle numbers its classes; and how many were left out,
-        None where the bundle, as those of version 1, does not record what it has seen.
+        The images, with labels that index the bundle's classes; and how many were left out, None if
+        the bundle, like those of version 1, does not record what it has seen.
 
     Raises:
         DigitwiseError: no image is left, or a class is unknown to the bundle.
@@ -232,7 +231,7 @@ def test_images(bundle: Bundle, data: Dataset) -> tuple[LabeledImages, LeftOut |
 
 
 def seen_by(bundle: Bundle) -> SeenImages | None:
-    """Read which images a bundle has seen; None where it has no such record, as version 1's.
+    """Read which images a bundle has seen; None if it has no such record, as in version 1.
 
     Raises:
         DigitwiseError: the record is damaged.
@@ -242,10 +241,10 @@ def seen_by(bundle: Bundle) -> SeenImages | None:
 
 
 def _test_images_of_whole_sets(bundle: Bundle, data: Dataset) -> LabeledImages:
-    """Take test images by the digests of whole sets, where a bundle has no others.
+    """Return test images, checked by the digests of whole sets if a bundle has no others.
 
-    A set that it was trained on is refused; one set alone that it was trained on a part of is
-    tested by the other part. That other data has no training image cannot be checked.
+    The bundle's training set is refused; of a single set that it was trained on a part of, the
+    other part is used. Whether other data contains training images cannot be checked.
     """
     trained_on = bundle.record["dataset"]
     known = trained_on["digests"]
@@ -259,15 +258,15 @@ def _test_images_of_whole_sets(bundle: Bundle, data: Dataset) -> LabeledImages:
     if digest != known.get("x_test"):
         say(
             f"notice: {data.source}: could not be checked for training images, since {bundle.path} "
-            "does not record them: retrain it for figures that are sure"
+            "does not record them: retrain it for reliable figures"
         )
     return with_classes(test, data, bundle.classes)
 
 
 def _all_seen(data: Dataset) -> DigitwiseError:
-    """Make the error for data that has no unseen image."""
+    """Create the error for data without unseen images."""
     return DigitwiseError(
-        f"{data.source}: the network was trained or validated on every image: give others as --data"
+        f"{data.source}: the network was trained or validated on every image: use other --data"
     )
 
 
@@ -384,14 +383,13 @@ def calibrate(bundle: Bundle, validation: LabeledImages) -> float:
 
 
 def _probabilities(bundle: Bundle, images: LabeledImages) -> Float32[np.ndarray, "n classes"]:
-    """Predict labeled images in batches, so that images stay uint8, or on disk.
+    """Predict labeled images in batches, so that only one batch is float at a time.
 
     Raises:
         DigitwiseError: a label is not among the bundle's classes.
     """
-    starts = range(0, len(images.y), _BATCH)
-    parts = (LabeledImages(*(part[start : start + _BATCH] for part in images)) for start in starts)
-    found = [bundle.predict(preprocess(*part, len(bundle.classes))[0]) for part in parts]
+    parts = zip(chunks(images.x), chunks(images.y), strict=True)
+    found = [bundle.predict(preprocess(x, y, len(bundle.classes))[0]) for x, y in parts]
     return np.concatenate(found) if found else np.zeros((0, len(bundle.classes)), np.float32)
 
 

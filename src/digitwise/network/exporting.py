@@ -130,9 +130,9 @@ def export(
 
 
 def _export(opened: Bundle, form: str, target: Path, *, int8: bool, force: bool) -> Export:
-    """Write a network under a temporary name, and give it its own once it agrees."""
+    """Export a network to a temporary file, and rename it once it agrees with the model."""
     if form == "openvino":
-        import_openvino()  # refuses before the work where it is missing
+        import_openvino()  # fails early if it is missing
     model = float32_copy(open_model(opened.path / KERAS_FILE))
     images = _comparison_images(opened)
     try:
@@ -272,7 +272,7 @@ def _comparison_images(bundle: Bundle) -> _Images:
 
 
 def _by_pieces(run: Network, x: UInt8[Images, "n h w"]) -> Float32[np.ndarray, "n outputs"]:
-    """Run images that are uint8, or on disk, through a network, some thousands at a time."""
+    """Run uint8 images, in memory or on disk, through a network in batches."""
     return np.concatenate([run(_scaled(piece)) for piece in chunks(x)])
 
 

@@ -134,7 +134,7 @@ class TrainingSettings:
             MNIST's; 0 where nothing was mixed.
         teachers: bundles whose answers are learned besides the labels.
         recipe: how the architecture is trained.
-        class_names: the catalog's dataset that names the classes of the data in `path`, if any.
+        class_names: the catalog dataset whose class names the data in `path` uses, if any.
     """
 
     architecture: str
@@ -243,7 +243,7 @@ def fine_tuning(recipe: Recipe) -> Recipe:
 
 
 def usual_learning_rate(settings: TrainingSettings) -> float:
-    """Return the learning rate that a training has unless another is asked for."""
+    """Return the default learning rate of a training run."""
     known = settings.architecture in RECIPES
     recipe = RECIPES[settings.architecture if known else OWN_RECIPE]
     return (fine_tuning(recipe) if settings.start else recipe).learning_rate

@@ -1,4 +1,4 @@
-"""Which images a training shows, which it validates on, and which it is tested on."""
+"""Split images into those for training, for validation and for testing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,19 +21,19 @@ _MOST_REPEATS = 100  # of a user's own image in an epoch
 
 @dataclass(frozen=True)
 class Split:
-    """The images of a training, each with one role.
+    """The images of a training run, each with one role.
 
     Attributes:
-        data: its training set holds the images of an epoch and those held out; its test set is
-            None where no unseen image is left for it.
-        shown: indices of the training images of an epoch; a user's own are repeated among MNIST's.
+        data: its training set contains the training and validation images; its test set is None if
+            no unseen images are left for it.
+        shown: indices of an epoch's training images; a user's own are repeated among MNIST's.
         held: indices of the images held out for validation.
-        validation: how many were to be held out; 0 where none could be.
-        own_images: how many of the training set, the last ones, are the user's own among MNIST's;
-            0 where nothing was mixed.
-        remembered: MNIST's test images where the training set is mixed with MNIST's, to measure
-            what was forgotten; None where there are none that the network has not seen.
-        seen: what the trained network has seen, over its whole chain.
+        validation: how many images to hold out; 0 if none could be.
+        own_images: how many images at the end of the training set are the user's own; 0 if nothing
+            was mixed.
+        remembered: unseen test images of MNIST if the training set is mixed with MNIST's, to
+            measure what was forgotten; None if there are none.
+        seen: what the trained network has seen, over its whole chain of training runs.
     """
 
     data: Dataset
@@ -60,23 +60,23 @@ def split_for_training(
     teachers: Sequence[Bundle] = (),
     allow_sample: bool = True,
 ) -> Split:
-    """Give each image its role, the same for the same arguments.
+    """Assign each image its role, deterministically.
 
-    All copies of an image have the same role. What the network has been trained on before is only
-    trained on; what it was validated on may be validated on again, but not tested on.
+    All copies of an image have the same role. Images that the network was trained on before are
+    only trained on; those that it was validated on may be validated on again, but not tested on.
 
     Args:
-        loaded: the data to learn.
-        validation: how many images to hold out; None for the usual share.
+        loaded: the data to train on.
+        validation: how many images to hold out; None for the default share.
         seed: decides the splits.
-        start: the bundle that the training continues from; the data is then mixed with MNIST's.
+        start: the bundle that training continues from; the data is then mixed with MNIST's.
         teachers: bundles that the network learns from; what they have seen is not tested on.
         allow_sample: whether the built-in sample may stand in for MNIST.
 
     Raises:
         DigitwiseError: the data has no training set, is too small, or has classes that `start`
             does not know; more than half of the images are to be held out; or `start` does not
-            say which images it was trained on.
+            record which images it was trained on.
     """
     before = NOTHING_SEEN
     if start is not None:
@@ -84,7 +84,7 @@ def split_for_training(
         if known is None:
             raise DigitwiseError(
                 f"{start.path}: does not record which images it was trained on, so none can be "
-                "kept apart for validation and testing: retrain it, or use --from pretrained"
+                "held out for validation and testing: retrain it, or use --from pretrained"
             )
         before = known
     unfit_for_testing = before
@@ -123,10 +123,10 @@ def _mixed(
     unfit_for_testing: SeenImages,
     allow_sample: bool,
 ) -> Split:
-    """Put a user's own digits behind some of MNIST's, so that learning them forgets nothing.
+    """Mix a user's own digits with some of MNIST's, so that nothing is forgotten.
 
-    MNIST's part of the validation is drawn from images that the network was never trained on. The
-    others of those are left for later trainings, as long as there are enough to train on.
+    MNIST's part of the validation split is drawn from images that the network was never trained on.
+    The rest of those are left for later training runs, as long as there are enough to train on.
     """
     mnist = load_dataset("mnist", allow_sample=allow_sample)
     assert own.train is not None
@@ -182,7 +182,7 @@ def _mixed(
 
 
 def _unseen(images: LabeledImages | None, seen: SeenImages) -> LabeledImages | None:
-    """Return the images that were not seen, None where none is left."""
+    """Return the images that were not seen; None if there are none."""
     if images is None:
         return None
     left = np.flatnonzero(~seen.was_seen(digest_images(images.x)))

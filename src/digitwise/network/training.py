@@ -99,20 +99,20 @@ def train(
     Some training images are held out for validation. A recipe with early stopping stops, and
     takes the weights of its best epoch, by their loss alone; a one-cycle recipe runs to its end.
     The test images choose nothing. Each epoch leaves a checkpoint from which `resume` continues.
-    No image is in two of the three sets, nor a copy of it; the bundle keeps the digests of those
-    that were trained or validated on.
+    No image or copy of it is in more than one of the three sets; the bundle keeps digests of the
+    training and validation images.
 
     Args:
         model: "tutorial", "lenet5", "fast", "accurate", "small", "reader"; or a `keras.Sequential`
             of yours that takes (n, 28, 28, 1) and gives (n, classes) probabilities. It is compiled
             and trained in place, by the recipe of its name (`build_model` names what it builds),
-            else by the tutorial's; a "reader" that has no output for non-digits learns none.
-            A network that was trained before goes on from its weights;
+            else by the tutorial's; a "reader" without an output for non-digits learns none.
+            A network that was trained before continues from its weights;
             train it with the same seed, or the images held out may be some that it was trained on.
         start: a bundle of digits to continue from ("pretrained" is the one that ships), instead
             of a model: a few epochs at a tenth of its learning rate on the data given, among
-            12,000 images of MNIST, so that it learns the new and forgets nothing. What it was
-            trained on is neither validated nor tested on.
+            12,000 images of MNIST, so that it learns the new digits and forgets nothing.
+            Images that it was trained on before are not used for validation or testing.
         teachers: bundles whose mean answer the network learns besides the labels (Hinton, Vinyals
             and Dean, "Distilling the Knowledge in a Neural Network", 2015): several large networks
             in one small one.
@@ -139,8 +139,8 @@ def train(
 
     Returns:
         The bundle, whose record has settings, data, and validation and test figures; "test" is
-        None where no unseen images are left to test on, and "warning" says so where the network
-        is not better than chance.
+        None if no unseen images are left to test on, and "warning" is set if the network is no
+        better than chance.
 
     Raises:
         DigitwiseError: an argument or the data is bad, or the network does not fit the data.
@@ -292,7 +292,7 @@ def _check_start(
 
 
 def _check_teacher(name: str | Path, teacher: Bundle, data: Dataset, recipe: Recipe) -> None:
-    """Refuse a teacher that knows other classes than its student."""
+    """Refuse a teacher whose classes or outputs differ from its student's."""
     outputs = len(data.classes) + recipe.tells_non_digits
     if teacher.classes != data.classes or teacher.record["architecture"]["outputs"] != outputs:
         raise DigitwiseError(
@@ -345,7 +345,7 @@ def resume(
             has changed.
     """
     if not isinstance(run, str | Path):
-        raise wrong_type("run", run, "the folder of a run that train() began")
+        raise wrong_type("run", run, "the folder of a run that train() started")
     opened = Run(Path(run))
     settings = opened.read_settings()
     differences = differing(settings, asked or {})
@@ -598,15 +598,15 @@ def _leave_bundle(
 
 
 def _calibrate(bundle: Bundle, validation: LabeledImages, settings: TrainingSettings) -> None:
-    """Fit temperature and rejection threshold, in the bundle's record.
+    """Fit temperature and rejection threshold, and store them in the bundle's record.
 
-    On too few images, a fine-tuned network keeps those of the bundle that it continued from.
+    With too few images, a fine-tuned network keeps those of the bundle that it started from.
     """
     record = bundle.record
     if settings.start is not None and len(validation.y) < _FEWEST_TO_CALIBRATE:
         say(
-            f"notice: {len(validation.y)} images held out are too few to calibrate on: temperature "
-            f"and threshold stay those of {settings.start}"
+            f"notice: {len(validation.y)} validation images are too few to calibrate on: "
+            f"temperature and threshold are taken from {settings.start}"
         )
         before = open_bundle(settings.start).record
         record["calibration"] = before["calibration"]
@@ -619,11 +619,11 @@ def _calibrate(bundle: Bundle, validation: LabeledImages, settings: TrainingSett
 
 
 def _fine_tuning_record(settings: TrainingSettings, split: Split, bundle: Bundle) -> dict[str, Any]:
-    """Compare the network with the one that it continued from, on unseen images.
+    """Compare the network with the one that it started from, on unseen images.
 
     Returns:
-        For the user's own test images, and for MNIST's, the accuracy before and after; None where
-        there are no unseen ones.
+        The accuracy before and after, on the user's own test images and on MNIST's; None if there
+        are no unseen ones.
     """
     assert settings.start is not None
     before = open_bundle(settings.start)
@@ -645,9 +645,9 @@ def _fine_tuning_record(settings: TrainingSettings, split: Split, bundle: Bundle
 
 
 def _rejection(bundle: Bundle, validation: LabeledImages, seed: int) -> dict[str, float]:
-    """Set the confidence from which the reader accepts a crop as a digit.
+    """Choose the lowest confidence at which the reader accepts a crop as a digit.
 
-    `_PASSING` of the validation digits reach it, but it stays within `_MIN_CONFIDENCES`.
+    A share `_PASSING` of the validation digits reaches it, but it stays within `_MIN_CONFIDENCES`.
 
     Returns:
         The threshold, and the shares of validation digits and synthetic non-digits that pass it.

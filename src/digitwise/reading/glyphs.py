@@ -35,8 +35,8 @@ _MOST_BARS = 0.6  # of the parts: what falls into 1s is an H or an M
 _FLOOD, _LEAST_IN_FLOOD = 50, 0.7  # specks, and more than digits: these are as large as usual
 _PAIRS_AT_A_TIME = 500  # pieces compared with all others at a time
 _FAINT, _MOST_FAINT = 0.42, 0.2  # of the usual strength; of the digits: more are another pen's
-_NOISE = 300  # glyphs, most of them not digits: noise, whose strokes are not joined
-_MOST_SPANS = 25_000  # parts that are tried on a page in all, to split touching digits
+_NOISE = 300  # with more glyphs, mostly non-digits, a page is noise: strokes are not joined
+_MOST_SPANS = 25_000  # parts tried per page to split touching digits
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Glyph:
     is_digit: bool
 
     def reject(self) -> None:
-        """Make it a non-digit, whatever the network found."""
+        """Mark it as a non-digit, whatever the network predicted."""
         self.confidence, self.non_digit, self.is_digit = 0.0, 1.0, False
 
 
@@ -99,7 +99,7 @@ def find_glyphs(
         recognizer: tells how probable each digit is.
         pieces: the page's.
         known: some of them that were recognized before.
-        skipped: gets the number of pieces that were not split, since there are too many.
+        skipped: receives the number of pieces that were not split because there are too many.
     """
     if not pieces:
         return []
@@ -211,7 +211,7 @@ def _split(
 
 
 def _may_be_several(glyph: Glyph, size: float) -> bool:
-    """Check by its shape and confidence whether a piece may be digits that touch."""
+    """Check by its shape and confidence whether a piece may be touching digits."""
     piece = glyph.piece
     wide = piece.width / max(1, piece.height)
     if piece.height < 0.5 * size or piece.width < 0.35 * size:
@@ -230,7 +230,7 @@ def _is_in_two(glyph: Glyph) -> bool:
 
 
 def _part(recognizer: Recognizer, glyph: Glyph, size: float) -> list[Glyph]:
-    """Cut a piece into the digits that it is most probably made of, one or more."""
+    """Cut a piece into the digits that it most probably consists of, one or more."""
     piece, in_two = glyph.piece, _is_in_two(glyph)
     score, parts = partition(recognizer, piece, size, FINE_CUTS, in_two)
     if score <= _log_confidence_in_one(glyph) - _PART_COST:
@@ -281,7 +281,7 @@ def _near_pairs(pieces: Sequence[Piece], size: float) -> list[tuple[int, int]]:
 def _near(
     some: Sequence[Piece], others: Sequence[Piece], size: float
 ) -> Bool[np.ndarray, "some others"]:
-    """Check which pieces are near enough to which others to be strokes of one digit."""
+    """Check which pieces are close enough to which others to be strokes of one digit."""
     first, second = (
         np.array([(piece.x, piece.right, piece.y, piece.bottom) for piece in pieces]).reshape(-1, 4)
         for pieces in (some, others)

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from digitwise.bundle import Bundle, Classification, open_bundle
+from digitwise.bundle import Bundle, Classification, as_digit, open_bundle
 from digitwise.data.images import (
     LARGEST_IMAGE,
     DamagedPage,
@@ -47,7 +47,6 @@ Box = tuple[int, int, int, int]
 _COLUMN_GAP = 3  # digit heights between columns
 _LEAST_SIZE = 0.8  # of the page's digits: a row that begins with a small one is as high
 _ENOUGH = 3  # digits that tell what a page's digits do
-_DIGITS = tuple("0123456789")
 _FORMATS = {  # that drawings are saved in
     ".png": "PNG",
     ".jpg": "JPEG",
@@ -62,11 +61,6 @@ _FORMATS = {  # that drawings are saved in
 _BLANK = "the picture is blank: it has no ink that differs from its paper"
 _SLOPE_SAMPLE = 1000  # digits whose neighbors show how the lines slope
 _TINY = 1e-3  # pixels, by which a turned box may be off
-
-
-def as_digit(name: str) -> int | None:
-    """Return the number that a class name is, 0 to 9, or None."""
-    return int(name) if name in _DIGITS else None
 
 
 @dataclass(frozen=True)
@@ -146,7 +140,7 @@ class Reading:
         turned: by how many degrees the page was turned against the clock before its digits were
             recognized, so that their lines lay level.
         pages: how many pages the file has.
-        error: why the page could not be read, where it is damaged; then it has no lines, and its
+        error: why the page could not be read, if it is damaged; then it has no lines, and its
             width and height are 0.
     """
 
@@ -267,10 +261,10 @@ class Reader:
         return self.recognizer.classify(crops)
 
     def interruptible(self, check: Callable[[], None]) -> "Reader":
-        """Return a copy of this reader that calls `check` many times while it reads.
+        """Return a copy of this reader that calls `check` regularly while it reads.
 
         Args:
-            check: called before each batch of crops is recognized; what it raises ends the reading.
+            check: called before each batch of crops is recognized; its exceptions end the reading.
         """
         reader = copy.copy(self)
         reader.recognizer = copy.copy(self.recognizer)
@@ -368,7 +362,7 @@ class Reader:
 
 
 def _format_of(path: Path) -> str:
-    """Return the image format that a file's suffix stands for, in upper or lower case."""
+    """Return the image format for a file's suffix, in upper or lower case."""
     try:
         return _FORMATS[path.suffix.lower()]
     except KeyError:
@@ -377,7 +371,7 @@ def _format_of(path: Path) -> str:
 
 
 def _path_of(source: Source) -> str | None:
-    """Return a source's path, None where it has none."""
+    """Return a source's path; None if it has none."""
     return str(source) if isinstance(source, str | Path) else None
 
 
@@ -498,7 +492,7 @@ def _others(glyphs: list[Glyph], rows: list[list[Glyph]], place: "_Placement") -
 
 
 class _Extent:
-    """Where a line of digits is on the page."""
+    """The extent of a line of digits on the page."""
 
     def __init__(self, row: list[Glyph]) -> None:
         self._size = float(np.median([glyph.piece.height for glyph in row]))
@@ -612,7 +606,7 @@ def _draw_box(
 ) -> None:
     """Draw one box with its label, of a size in pixels, on a tab above or below it.
 
-    The tab is as wide as the label, and moves left where it would leave the picture.
+    The tab is as wide as the label, and moves left if it would leave the picture.
     """
     x, y, width, height = (value * scale for value in box)
     pad = thickness

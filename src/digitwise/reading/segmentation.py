@@ -39,10 +39,10 @@ SOLID = 100  # of 255: ink that a cut goes through
 
 @dataclass
 class Skipped:
-    """What a page has too much of to be read in reasonable time, counted for a notice.
+    """Counts of what was skipped on a page with too much ink to read in reasonable time.
 
     Attributes:
-        pieces: connected pieces of ink that were not looked at.
+        pieces: connected pieces of ink that were ignored.
         unsplit: pieces that may be touching digits and were not split.
     """
 
@@ -51,7 +51,7 @@ class Skipped:
 
     @property
     def notice(self) -> str | None:
-        """One line about what was skipped, None where nothing was."""
+        """One line about what was skipped; None if nothing was."""
         parts = []
         if self.pieces:
             parts.append(f"{self.pieces:,} of the smallest pieces of ink were not read")
@@ -490,7 +490,7 @@ def find_pieces(ink: Ink, skipped: Skipped) -> list[Piece]:
 
     Args:
         ink: of a page.
-        skipped: gets the number of pieces beyond the limit.
+        skipped: receives the number of pieces beyond the limit.
     """
     labels, stats = ink.components
     kept = list(range(1, len(stats)))

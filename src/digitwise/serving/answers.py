@@ -16,18 +16,18 @@ from digitwise.serving.problems import ProblemError
 from digitwise.serving.workers import CropAnswer
 
 _WHOLE = (0, 0, 28, 28)
-_MOST_EXPLANATION = 3_000_000  # values of all layers in an answer, of which each takes 4/3 bytes
+_MOST_EXPLANATION = 3_000_000  # values of all layers in an answer; each takes 4/3 bytes
 
 
 def crop_reading(
     crop: UInt8[np.ndarray, "28 28"], found: CropAnswer, classes: Sequence[str]
 ) -> Reading:
-    """Return what a crop was recognized as in the form of a picture that holds nothing else.
+    """Return a crop's classification as the reading of a picture with nothing else on it.
 
     Args:
-        crop: what was recognized.
-        found: as what.
-        classes: the bundle's.
+        crop: the crop.
+        found: its classification.
+        classes: the names of the bundle's classes.
     """
     if not found.accepted:
         return Reading(28, 28, 1, (), (Other("unknown", 1 - found.confidence, _WHOLE),))
@@ -53,7 +53,7 @@ def explanation_answer(
         number: which digit, in reading order from 0, -1 the last; None: all.
 
     Raises:
-        ProblemError: all are asked for, and the answer would be too large.
+        ProblemError: all digits are requested, and the answer would be too large.
     """
     numbered = list(enumerate(reading.digits))
     most = max(1, _MOST_EXPLANATION // explainer.values_per_image)

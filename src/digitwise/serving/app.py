@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, HTMLResponse, Response
 
 from digitwise import __version__
-from digitwise.bundle import Bundle, open_bundle
+from digitwise.bundle import Bundle, as_digit, open_bundle
 from digitwise.data.images import open_picture
 from digitwise.errors import DigitwiseError, MachineError, machine_error
 from digitwise.insight.activations import Explainer
@@ -43,7 +43,6 @@ from digitwise.storage import open_whole
 _STATIC = Path(__file__).parent / "static"
 _COLLECTED_SIDE = 512  # pixels of a collected picture's longer side, at most
 _MOST_COLLECTED = 10_000  # files in a collection
-_DIGITS = tuple("0123456789")
 
 
 def create_app(settings: ServiceSettings) -> FastAPI:
@@ -151,8 +150,8 @@ class _Service:
             )
         if self._collected >= _MOST_COLLECTED:
             raise ProblemError(507, f"{_MOST_COLLECTED:,} pictures are collected: empty the folder")
-        if is_form(request):  # the one type that is read and that a form of any page can send
-            raise ProblemError(415, "a form is not collected: send the picture as it is, or JSON")
+        if is_form(request):  # the only accepted type that any page's form can send
+            raise ProblemError(415, "forms are not collected: send the picture itself, or JSON")
         async with self._pool.place() as place:
             picture = await self._picture(request)
             name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}.png"
@@ -208,7 +207,7 @@ class _Service:
         """Reads a picture and words what was read."""
 
         def work() -> str:
-            reader = self._reader.interruptible(place.check)  # ends when nobody waits any longer
+            reader = self._reader.interruptible(place.check)  # stops when nobody waits
             reading = reader.read(
                 picture(), is_ruled=is_ruled, most_pixels=self.settings.most_pixels
             )
@@ -243,7 +242,7 @@ def _open_explainer(bundle: Bundle) -> Explainer | None:
 
 def _prepare_collection(folder: Path, classes: tuple[str, ...]) -> int:
     """Makes sure that pictures can be saved, and counts those that are there."""
-    if not set(classes) <= set(_DIGITS):
+    if any(as_digit(name) is None for name in classes):
         raise DigitwiseError(
             f"--collect {folder}: the bundle's classes are not digits: leave --collect out"
         )

@@ -19,7 +19,7 @@ from digitwise.reading.strokes import check_count, draw_strokes
 from digitwise.serving.problems import ProblemError
 
 MOST_JSON = 2_000_000  # bytes
-_MOST_PAGES = 1000  # Pillow takes a time that grows with the square of the number
+_MOST_PAGES = 1000  # Pillow's time grows with the square of the number
 FILE_FIELD = "image"
 _PIXELS = "pixels: 28 rows of 28 whole numbers from 0 to 255 are needed, ink bright"
 _DRAWING = {"strokes", "width", "height", "stroke_width"}
@@ -130,7 +130,7 @@ def _has_too_many_pages(content: bytes) -> bool:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Build an object from JSON, and refuse two values of the same key."""
+    """Build an object from JSON, and refuse duplicate keys."""
     document = dict(pairs)
     if len(document) < len(pairs):
         raise ValueError("a key is given twice")

@@ -28,7 +28,7 @@ class Connection(_Protocol):
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        """Start the time that the first request's head may take."""
+        """Start the timeout for the first request's head."""
         super().connection_made(transport)
         self._start_timer(_HEAD_SECONDS)
 
@@ -38,7 +38,7 @@ class Connection(_Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what arrived, and check the size of a head that is incomplete."""
+        """Parse data, and check the size of a head that is incomplete."""
         if self._is_refused:
             return
         if self._in_head:
@@ -64,7 +64,7 @@ class Connection(_Protocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP."""
+        """Answer data that is not HTTP."""
         self._refuse(400, msg)
 
     @property
@@ -81,7 +81,7 @@ class Connection(_Protocol):
         self._timer = None
 
     def _give_up(self) -> None:
-        """Close the connection; a client that has begun a request is told why."""
+        """Close the connection; a client that has begun a request gets the reason."""
         self._timer = None
         if self._is_refused or self._is_answering or not self._head_bytes:
             self.transport.close()
@@ -89,7 +89,7 @@ class Connection(_Protocol):
             self._refuse(408, f"the headers did not arrive within {_HEAD_SECONDS:g} seconds")
 
     def _refuse(self, status: int, detail: str) -> None:
-        """Answer, then close; without a pause the client could lose the answer."""
+        """Answer, then close after a pause, so that the client can read the answer."""
         self._is_refused = True
         if not self._is_answering or not self.cycle.response_started:
             answer = ProblemError(status, detail, {"Connection": "close"}).response()

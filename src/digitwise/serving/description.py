@@ -12,14 +12,14 @@ ABOUT = (
     "problem+json (RFC 9457), whose detail says why."
 )
 DIGIT = (
-    "which digit is explained, in reading order from 0, -1 the last; left out, all, "
-    "unless they are too many for one answer: then the refusal says how many can be explained"
+    "the digit to explain, in reading order from 0, or -1 for the last; by default all, "
+    "unless they are too many for one answer: then the error says how many can be explained"
 )
 RIGHT_DIGIT = "what the picture shows"
 
 _REFUSALS = {
     401: "The token is missing or wrong.",
-    403: "The request comes from another site's page, or nothing is collected.",
+    403: "The request comes from another site's page, or collecting is off.",
     408: "The body did not arrive in time.",
     413: "The body is too large.",
     415: "The body's type is not read.",

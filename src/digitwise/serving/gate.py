@@ -104,7 +104,7 @@ class Gate:
             self._metrics.inside.dec()
             try:
                 self._note(scope, passage, time.perf_counter() - started)
-            except Exception:  # the request has its answer all the same
+            except Exception:  # the request was answered anyway
                 log.exception("a request could not be counted")
 
     async def _pass(self, scope: Scope, passage: "_Passage") -> None:

@@ -13,7 +13,7 @@ def parse_origin(text: str) -> str:
     """Normalize an address such as "https://digits.example.com", to compare it with an Origin.
 
     Raises:
-        DigitwiseError: it is not a scheme, a host and perhaps a port.
+        DigitwiseError: it is not a scheme and a host, with or without a port.
     """
     try:
         parts = urlsplit(text)
@@ -40,8 +40,8 @@ def is_loopback(name: str) -> bool:
 def check_host(headers: dict[bytes, bytes], allowed: tuple[str, ...]) -> None:
     """Refuse a request whose Host is neither this machine nor an allowed origin's.
 
-    A browser takes a page whose name was changed to 127.0.0.1 after it was loaded (DNS rebinding)
-    for the service's own page; only the Host header shows the difference.
+    If a page's host name is changed to 127.0.0.1 after the page was loaded (DNS rebinding),
+    browsers treat it as the service's own page; only the Host header shows the difference.
 
     Args:
         headers: of the request, with lower-case names.
@@ -68,7 +68,7 @@ def check_origin(method: str, headers: dict[bytes, bytes], allowed: tuple[str, .
     Args:
         method: of the request; GET and HEAD pass, because they change nothing.
         headers: with lower-case names.
-        allowed: origins besides the service's own, as `parse_origin` returns them.
+        allowed: origins in addition to the service's own, as `parse_origin` returns them.
 
     Raises:
         ProblemError: the request comes from another origin.
@@ -91,7 +91,7 @@ def check_origin(method: str, headers: dict[bytes, bytes], allowed: tuple[str, .
 
 
 def _host_name(host: str) -> str:
-    """Take the name or address out of a Host header."""
+    """Extract the name or address from a Host header."""
     if host.startswith("["):  # an IPv6 address
         return host[1:].partition("]")[0]
     return host.partition(":")[0].rstrip(".")

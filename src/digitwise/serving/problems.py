@@ -41,7 +41,7 @@ def busy() -> ProblemError:
 
 
 def failed() -> ProblemError:
-    """Create the answer to a request that met a fault of the service."""
+    """Create the answer to a request that failed with an internal error."""
     return ProblemError(500, "the service failed: its log says why")
 
 

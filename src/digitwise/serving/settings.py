@@ -20,7 +20,7 @@ class ServiceSettings:
         collect: the folder that corrected digits are saved to; None: nowhere.
         is_local: whether only this machine reaches the service, so that requests whose Host header
             has another name are refused.
-        origins: addresses, besides its own, that people open the page at, such as
+        origins: additional addresses that people open the page at, such as
             "https://digits.example.com" for a service behind a proxy.
         most_bytes: of a request's body.
         most_pixels: of a picture.
@@ -47,7 +47,7 @@ class ServiceSettings:
     patience: float = 5.0
 
     def __post_init__(self) -> None:
-        """Refuse what no client could meet.
+        """Refuse settings that no client could satisfy.
 
         Raises:
             DigitwiseError: the token cannot be sent in a header, or an origin is not one.

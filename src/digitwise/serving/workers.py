@@ -55,7 +55,7 @@ class Batcher:
         self._is_closed = False
 
     async def classify(self, crop: UInt8[np.ndarray, "28 28"]) -> CropAnswer:
-        """Recognizes one crop; how many wait is for the caller to bound.
+        """Recognize one crop; the caller limits how many wait.
 
         Raises:
             ProblemError: recognizing the crop's batch failed, or the service is stopping.
@@ -101,7 +101,7 @@ class Batcher:
         self._on_batch(len(batch))
 
     def close(self) -> None:
-        """Refuse what is waiting; the thread ends when it has finished its batch."""
+        """Refuse waiting crops; the thread ends when it has finished its batch."""
         self._is_closed = True
         _refuse(self._waiting, stopping)
         self._waiting.clear()
@@ -109,14 +109,14 @@ class Batcher:
 
 
 def _refuse(waiting: list[_Waiting], problem: Callable[[], ProblemError]) -> None:
-    """Answer those requests that have no answer yet."""
+    """Refuse the requests that have no answer yet."""
     for _, answer in waiting:
         if not answer.done():
             answer.set_exception(problem())
 
 
 def _submit(threads: ThreadPoolExecutor, work: Callable[[], Result]) -> "Future[Result]":
-    """Hand work to a pool of threads.
+    """Submit work to a thread pool.
 
     Raises:
         ProblemError: the threads have been shut down.
@@ -125,7 +125,7 @@ def _submit(threads: ThreadPoolExecutor, work: Callable[[], Result]) -> "Future[
     def run() -> Result:
         try:
             return work()
-        except StopIteration as error:  # with it, asyncio before Python 3.12 would wait for ever
+        except StopIteration as error:  # asyncio before Python 3.12 would wait forever
             raise RuntimeError("the work ended with StopIteration") from error
 
     try:
@@ -149,7 +149,7 @@ def _apart(found: Classification) -> list[CropAnswer]:
 
 
 class GivenUpError(Exception):
-    """Nobody is waiting for the result of this work any more."""
+    """Nobody is waiting for the result of this work anymore."""
 
 
 class PicturePool:
@@ -201,7 +201,7 @@ class Place:
         self._given_up: asyncio.Future[Any] | None = None
 
     async def run(self, work: Callable[[], Result]) -> Result:
-        """Runs what blocks.
+        """Run blocking work.
 
         Raises:
             ProblemError: the service is stopping, and the work had not begun.
@@ -218,7 +218,7 @@ class Place:
             raise
 
     def check(self) -> None:
-        """Stop work that nobody is waiting for any more; call it in the thread, between steps.
+        """Stop work that nobody is waiting for anymore; call it in the thread, between steps.
 
         Raises:
             GivenUpError: the request has timed out, or the service stops.
