@@ -10,8 +10,6 @@ import pytest
 
 import digitwise as dw
 
-Digits = tuple[np.ndarray, np.ndarray]
-
 
 @pytest.fixture
 def copy(bundle: dw.Bundle, tmp_path: Path) -> Path:
@@ -132,10 +130,3 @@ def test_images_that_would_be_misread_are_refused_with_how_to_convert_them(
 def test_objects_that_are_not_bundles_are_refused(call: Callable) -> None:
     with pytest.raises(dw.DigitwiseError, match="the bundle is dict; expected a Bundle"):
         call({})
-
-
-def test_digits_in_dark_ink_are_refused_by_predict(bundle: dw.Bundle, digits: Digits) -> None:
-    x = digits[0][:100, :, :, np.newaxis] / np.float32(255)
-    with pytest.raises(dw.DigitwiseError, match=r"dark ink on a light background.*: use 1 - x"):
-        bundle.predict(1 - x)
-    assert (bundle.predict(x).argmax(axis=1) == digits[1][:100]).mean() > 0.9

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Integer, Shaped, UInt8
+from jaxtyping import Bool, Float, Float32, Integer, UInt8
 
 from digitwise.errors import DigitwiseError, machine_error, wrong_type
 from digitwise.runtimes import import_onnxruntime
@@ -29,7 +29,7 @@ _PRETRAINED = Path(__file__).parent / "pretrained"
 _BATCH = 512
 _DIGITS = tuple("0123456789")
 _ROUNDING = 1e-3  # by which scaled values may exceed 1
-_BRIGHT = 160 / 255  # of the range; noise without any background stays below
+_BRIGHT = 160  # of 255; noise without any background stays below
 _MIN_CONFIDENCE = 0.5  # of bundles that have no reject class or were made by version 1
 
 
@@ -132,14 +132,15 @@ class Bundle:
         """Tells how probable each class is for each image.
 
         Args:
-            x: images (n, height, width, channels), float in [0, 1], as `preprocess` makes them.
+            x: images (n, height, width, channels), float in [0, 1], as `preprocess` makes them. Ink
+                should be as bright as in training; unlike `Reader.classify`, this does not check.
 
         Returns:
             Calibrated probabilities; each row sums to 1.
 
         Raises:
             DigitwiseError: the images have another shape than the network takes, are not float,
-                hold NaN or values outside [0, 1], or are digits with dark ink.
+                or hold NaN or values outside [0, 1].
         """
         digits = self.outputs(x)[:, : len(self.classes)]
         return digits / np.maximum(digits.sum(axis=1, keepdims=True), 1e-30)
@@ -213,10 +214,6 @@ class Bundle:
             raise DigitwiseError(
                 f"images have values from {low:g} to {high:g}, not in [0, 1]: "
                 "use digitwise.normalize(x) on images in [0, 255]"
-            )
-        if set(self.classes) <= set(_DIGITS) and is_dark_on_light(x[..., 0], 1):
-            raise DigitwiseError(
-                "images have dark ink on a light background, not bright ink on black: use 1 - x"
             )
 
 
@@ -396,15 +393,14 @@ def soften(
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
 
 
-def is_dark_on_light(images: Shaped[np.ndarray, "n h w"], brightest: int = 255) -> bool:
+def is_dark_on_light(images: UInt8[np.ndarray, "n h w"]) -> bool:
     """Return whether most border pixels of a batch are bright, and its inside is darker.
 
     Args:
-        images: gray levels from 0 to `brightest`.
-        brightest: 255 for uint8 images, 1 for float images.
+        images: gray levels, any background.
     """
     if not len(images):
         return False
     sides = [images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]]
     border = float(np.median(np.concatenate(sides, axis=1)))
-    return border >= _BRIGHT * brightest and float(images.mean()) < border
+    return border >= _BRIGHT and float(images.mean()) < border
