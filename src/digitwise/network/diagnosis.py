@@ -49,20 +49,23 @@ def explain_nan(settings: TrainingSettings, epoch: int) -> str:
 
 def explain_divergence(settings: TrainingSettings) -> str | None:
     """Say why a network has weights that no export reproduces; None where it is not the rate."""
+    cure = _lower_rate(settings)
+    return cure and f"training diverged: {cure}"
+
+
+def _lower_rate(settings: TrainingSettings) -> str | None:
+    """Return how to fix a learning rate that is far too high, None where it is not."""
     usual, now = usual_learning_rate(settings), settings.recipe.learning_rate
     if now <= _MUCH_HIGHER * usual:
         return None
-    return (
-        f"training diverged: lower --learning-rate: {now:g} is {now / usual:,.0f} times the "
-        f"recipe's {usual:g}"
-    )
+    return f"lower --learning-rate: {now:g} is {now / usual:,.0f} times the recipe's {usual:g}"
 
 
 def _likely_cause(settings: TrainingSettings, steps: int) -> str:
     """Return the most likely cause, and how to fix it."""
     usual, now = usual_learning_rate(settings), settings.recipe.learning_rate
-    if now > _MUCH_HIGHER * usual:
-        return f"lower --learning-rate: {now:g} is {now / usual:,.0f} times the recipe's {usual:g}"
+    if cure := _lower_rate(settings):
+        return cure
     if now < _MUCH_LOWER * usual:
         return f"raise --learning-rate: {now:g} is far below the recipe's {usual:g}"
     if steps < _FEW_STEPS:
