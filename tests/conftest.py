@@ -5,6 +5,7 @@ import gzip
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,10 @@ from digitwise.data.formats import idx_bytes
 GIVEN_DATA = os.environ.get("DIGITWISE_DATA")
 PATIENCE = 600  # seconds to wait for another process; only a hang takes so long
 NOWHERE = "http://127.0.0.1:9"  # the discard port: refused at once
+
+# A shell starts background jobs with Ctrl-C ignored, and the processes that tests start inherit it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
