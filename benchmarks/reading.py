@@ -321,7 +321,7 @@ def _scaled(x: np.ndarray) -> np.ndarray:
     return x[..., np.newaxis] * np.float32(1 / 255)
 
 
-def _train_fast(folder: Path) -> Path:
+def train_fast(folder: Path) -> Path:
     """Trains `fast` for an epoch, in a process that leaves nothing behind in this one."""
     options = f"train --model fast --epochs 1 --output {folder}/fast --json"
     command = [sys.executable, "-m", "digitwise", *options.split()]
@@ -392,7 +392,7 @@ def main() -> None:
         results.write("reading", settings, figures, command)
         return
     with tempfile.TemporaryDirectory() as folder:
-        fast = Path(arguments.fast or _train_fast(Path(folder)))
+        fast = Path(arguments.fast or train_fast(Path(folder)))
         figures["speed"] = {
             **starting(arguments.photos / "webcam-slope.png"),
             **speed(readers[0], fast),

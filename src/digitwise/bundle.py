@@ -48,12 +48,15 @@ class Classification:
         non_digit: the probability that the crop is none of the classes; all 0 for a network without
             a reject class.
         min_confidence: the bundle's rejection threshold.
+        normalized: which crops were converted to MNIST's form first; None if that was not asked
+            for.
     """
 
     classes: Integer[np.ndarray, " n"]
     probabilities: Float32[np.ndarray, "n classes"]
     non_digit: Float32[np.ndarray, " n"]
     min_confidence: float
+    normalized: Bool[np.ndarray, " n"] | None = None
 
     @property
     def confidence(self) -> Float32[np.ndarray, " n"]:
@@ -94,6 +97,11 @@ class Bundle:
     def architecture(self) -> str:
         """The network's name."""
         return str(self.record["architecture"]["name"])
+
+    @property
+    def expects_mnist_form(self) -> bool:
+        """Whether it was trained on MNIST's images, so that others are converted to their form."""
+        return bool(self.record["dataset"]["name"] == "mnist")
 
     @property
     def temperature(self) -> float:

@@ -63,6 +63,14 @@ datasets_app = typer.Typer(help="The datasets known by name.", no_args_is_help=T
 app.add_typer(datasets_app, name="datasets")
 
 
+class Normalize(StrEnum):
+    """When images are converted to MNIST's form."""
+
+    auto = "auto"
+    always = "always"
+    never = "never"
+
+
 class Precision(StrEnum):
     """What a training may compute in."""
 
@@ -93,7 +101,8 @@ ForceOption = Annotated[
     ),
 ]
 DatasetOption = Annotated[
-    str | None, typer.Option(help="mnist, fashion-mnist or kmnist.", show_default=False)
+    str | None,
+    typer.Option(help="The dataset's name: see digitwise datasets list.", show_default=False),
 ]
 DataOption = Annotated[
     Path | None,
@@ -173,6 +182,13 @@ def train(
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Decides the run.", show_default="0")] = None,
+    fonts: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder of handwriting fonts for --model reader to learn.",
+            show_default="fonts/ in DIGITWISE_DATA",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -211,6 +227,8 @@ def train(
             raise DigitwiseError("--from does not go with --resume: the run has its start")
         if teacher:
             raise DigitwiseError("--teacher does not go with --resume: the run has its teachers")
+        if fonts is not None:
+            raise DigitwiseError("--fonts does not go with --resume: the run has its fonts")
         asked = {
             "architecture": model,
             "dataset": dataset,
@@ -235,6 +253,7 @@ def train(
             epochs=epochs,
             batch_size=batch_size,
             learning_rate=learning_rate,
+            fonts=fonts,
             validation=validation,
             seed=0 if seed is None else seed,
             output=output,
@@ -254,6 +273,12 @@ def evaluate(
         Path | None, typer.Option(help="A folder for the figures, as PNG.", show_default=False)
     ] = None,
     force: ForceOption = False,
+    normalize: Annotated[
+        Normalize,
+        typer.Option(
+            help="auto, always or never: convert images to MNIST's form first.", metavar="<name>"
+        ),
+    ] = Normalize.auto,
     sample: SampleOption = True,
     json_output: JsonOption = False,
 ) -> None:
@@ -270,7 +295,9 @@ def evaluate(
 
             for name in figures.EVALUATION:
                 check_output(output / name, force=force)
-        evaluation = evaluate_bundle(opened, dataset=dataset, path=data, allow_sample=sample)
+        evaluation = evaluate_bundle(
+            opened, dataset=dataset, path=data, normalize=normalize.value, allow_sample=sample
+        )
         if output is not None:
             drawn = figures.save_evaluation(evaluation, output, force=force)
     if json_output:
@@ -800,7 +827,7 @@ def list_datasets(json_output: JsonOption = False) -> None:
             "name": entry.name,
             "title": entry.title,
             "classes": list(entry.classes),
-            "licence": entry.licence,
+            "license": entry.license,
             "homepage": entry.homepage,
             "digests_tried": entry.digests_tried,
             "cached": str(cache_folder() / entry.name) if fetched(entry) else None,
@@ -814,20 +841,20 @@ def list_datasets(json_output: JsonOption = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("name", "what it is", "licence", "at hand", box=None, pad_edge=False)
+    table = Table("name", "what it is", "license", "at hand", box=None, pad_edge=False)
     for row in rows:
         fetched_or_not = "fetched" if row["cached"] else "no"
         at_hand = "in DIGITWISE_DATA" if row["in_data_folder"] else fetched_or_not
-        table.add_row(row["name"], row["title"], row["licence"], at_hand)
+        table.add_row(row["name"], row["title"], row["license"], at_hand)
     Console().print(table)
 
 
 @datasets_app.command("fetch")
 def fetch_dataset(
-    name: Annotated[str, typer.Argument(help="mnist, fashion-mnist or kmnist.")],
+    name: Annotated[str, typer.Argument(help="The dataset's name: see digitwise datasets list.")],
     json_output: JsonOption = False,
 ) -> None:
-    """Download a dataset into the cache, each file checked against its digest."""
+    """Download a dataset into the cache and verify it."""
     from digitwise.data.catalog import catalog_entry
     from digitwise.data.download import fetch
 

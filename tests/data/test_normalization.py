@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from digitwise.data.normalization import fit_to_mnist, ink_bright
+from digitwise.data.normalization import fit_to_mnist, ink_bright, normalize_images
 
 Digits = tuple[np.ndarray, np.ndarray]
 
@@ -50,3 +50,23 @@ def test_strokes_come_near_to_mnists_weight(pen: int, least: float, most: float)
     across = fitted[14].astype(float).sum() / 255 / 2  # a 0's two sides, in its middle row
     assert least <= across <= most
     assert fitted[14].max() > 150
+
+
+def test_noise_and_lines_are_not_taken_for_a_digits_extent(digits: Digits) -> None:
+    random = np.random.default_rng(0)
+    x = digits[0][:200]
+    noisy = np.where(random.random(x.shape) < 0.1, 255, x).astype(np.uint8)
+    stripes = x.copy()
+    stripes[:, :, [*range(7), *range(21, 28)]] ^= 255
+    dotted = x.copy()
+    dotted[:, 25, ::4] = 255
+    for disturbed in (noisy, stripes, dotted):
+        same, converted = normalize_images(disturbed)
+        assert converted.mean() < 0.02
+        assert (same[~converted] == disturbed[~converted]).all()
+
+
+def test_blank_images_stay_blank() -> None:
+    for value in (0, 90, 255):
+        blank = np.full((3, 28, 28), value, np.uint8)
+        assert (normalize_images(blank)[0] == blank).all()

@@ -340,8 +340,6 @@ CROPS = {
     "below 0": (lambda x: x.astype(int) - 255, r"scale values from \[-255, 0\]"),
     "bool": (lambda x: x > 100, r"bool.*\* 255"),
     "0 and 1": (lambda x: (x > 100).astype(np.uint8), r"crops \* 255"),
-    "dark ink": (lambda x: 255 - x, "255 - crops"),
-    "dark ink on gray": (lambda x: 200 - x // 2, "255 - crops"),
     "one image": (lambda x: x[0], "np.newaxis"),
     "a channel": (lambda x: x[..., np.newaxis], r"crops\[\.\.\., 0\]"),
     "another size": (lambda x: x[:, :20], "Reader.read"),
@@ -358,6 +356,50 @@ def test_crops_that_would_be_misread_are_refused_with_how_to_convert_them(
     with pytest.raises(dw.DigitwiseError, match=fix) as refused:
         reader.classify(convert(digits[0][:50]))
     assert "\n" not in str(refused.value)
+
+
+def _shrunk(x: np.ndarray) -> np.ndarray:
+    """Draw digits small, in a corner."""
+    small = [cv2.resize(image, (18, 18), interpolation=cv2.INTER_AREA) for image in x]
+    return np.pad(np.stack(small), ((0, 0), (2, 8), (8, 2)))
+
+
+OTHER_FORMS = {
+    "dark ink": lambda x: 255 - x,
+    "dark ink on gray": lambda x: 200 - x // 2,
+    "bright ink on gray": lambda x: 60 + x // 2,
+    "small, in a corner": _shrunk,
+}
+
+
+@pytest.mark.parametrize("form", OTHER_FORMS)
+def test_crops_in_another_form_are_converted_and_said_to_be(
+    reader: dw.Reader, digits: Digits, form: str
+) -> None:
+    x, y = digits[0][:300], digits[1][:300]
+    found = reader.classify(OTHER_FORMS[form](x))
+    assert found.normalized is not None
+    assert found.normalized.mean() > 0.98
+    assert (found.classes == y).mean() > 0.98
+    assert found.accepted.mean() > 0.97
+    unconverted = reader.classify(OTHER_FORMS[form](x), normalize="never")
+    assert unconverted.normalized is not None
+    assert not unconverted.normalized.any()
+    assert (unconverted.classes == y).mean() <= (found.classes == y).mean()
+
+
+def test_crops_in_mnists_form_are_classified_as_they_are(reader: dw.Reader, digits: Digits) -> None:
+    x = digits[0]
+    found, unconverted = reader.classify(x), reader.classify(x, normalize="never")
+    assert found.normalized is not None
+    assert found.normalized.mean() < 0.005
+    left = ~found.normalized
+    assert (found.probabilities[left] == unconverted.probabilities[left]).mean() > 0.999
+    always = reader.classify(x[:50], normalize="always")
+    assert always.normalized is not None
+    assert always.normalized.all()
+    with pytest.raises(dw.DigitwiseError, match="auto"):
+        reader.classify(x[:1], normalize="sometimes")
 
 
 def test_no_crops_and_blank_crops_are_classified(reader: dw.Reader) -> None:

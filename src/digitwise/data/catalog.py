@@ -1,5 +1,6 @@
-"""The datasets known by name: files, digests, classes, licence, and where they are published."""
+"""The datasets known by name: files, digests, classes, license, and where they are published."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from digitwise.errors import unknown_name
@@ -9,12 +10,12 @@ DIGITS = tuple("0123456789")
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """One gzipped IDX file as its makers publish it.
+    """A file of a dataset, as published.
 
     Attributes:
         name: the file's name, which every mirror uses.
-        sha256: digest of the uncompressed bytes, where it is known.
-        gzip_md5: digest of the compressed bytes as published, where that alone is known.
+        sha256: digest of the uncompressed bytes of a gzipped file, if known.
+        gzip_md5: digest of the compressed bytes as published, if only that is known.
     """
 
     name: str
@@ -27,25 +28,35 @@ class CatalogEntry:
     """A dataset that `load_data` knows by name.
 
     Attributes:
-        name: what `--dataset` takes.
+        name: the dataset's name, as `--dataset` takes it.
         title: its full name.
         classes: the name of each label, in the order of the labels.
-        licence: under what terms its makers publish it.
-        homepage: where its makers describe it.
-        mirrors: addresses that a file's name is appended to, the first tried first.
-        files: training images and labels, test images and labels.
-        digests_tried: whether the digests were compared with the real files; where they were
-            not, they are as others publish them.
+        license: the license under which it is published.
+        homepage: its description by its makers.
+        mirrors: base addresses of its files, in the order in which they are tried.
+        files: in IDX format, training images and labels, test images and labels.
+        digests_tried: whether the digests were compared with the real files; if not, they are as
+            published by others.
+        credit: whom its license asks to credit.
+        array_digests: SHA-256 of each array before it is resized, as an IDX file would hold it, for
+            files that are not in IDX format.
     """
 
     name: str
     title: str
     classes: tuple[str, ...]
-    licence: str
+    license: str
     homepage: str
     mirrors: tuple[str, ...]
-    files: tuple[PublishedFile, PublishedFile, PublishedFile, PublishedFile]
+    files: tuple[PublishedFile, ...]
     digests_tried: bool
+    credit: str = ""
+    array_digests: Mapping[str, str] | None = None
+
+    @property
+    def is_idx(self) -> bool:
+        """Whether its files are in IDX format."""
+        return self.array_digests is None
 
 
 IDX_NAMES = (
@@ -59,13 +70,17 @@ IDX_NAMES = (
 def _files(
     sha256: tuple[str | None, ...] = (None,) * 4,
     gzip_md5: tuple[str | None, ...] = (None,) * 4,
-) -> tuple[PublishedFile, PublishedFile, PublishedFile, PublishedFile]:
-    """Pairs the four IDX names with their digests."""
-    first, second, third, fourth = (
+) -> tuple[PublishedFile, ...]:
+    """Pair the four IDX names with their digests."""
+    return tuple(
         PublishedFile(f"{name}.gz", plain, packed)
         for name, plain, packed in zip(IDX_NAMES, sha256, gzip_md5, strict=True)
     )
-    return first, second, third, fourth
+
+
+def _uci(folder: str) -> tuple[str, ...]:
+    """Return the addresses of a folder of the UCI Machine Learning Repository."""
+    return (f"https://archive.ics.uci.edu/ml/machine-learning-databases/{folder}/",)
 
 
 CATALOG = {
@@ -75,7 +90,7 @@ CATALOG = {
             name="mnist",
             title="MNIST handwritten digits",
             classes=DIGITS,
-            licence="CC BY-SA 3.0 (as Keras states it)",
+            license="CC BY-SA 3.0 (as Keras states it)",
             homepage="https://yann.lecun.org/exdb/mnist/",
             mirrors=(
                 "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -106,7 +121,7 @@ CATALOG = {
                 "Bag",
                 "Ankle boot",
             ),
-            licence="MIT",
+            license="MIT",
             homepage="https://github.com/zalandoresearch/fashion-mnist",
             mirrors=(
                 "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
@@ -126,7 +141,7 @@ CATALOG = {
             name="kmnist",
             title="Kuzushiji-MNIST cursive Japanese characters",
             classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
-            licence="CC BY-SA 4.0",
+            license="CC BY-SA 4.0",
             homepage="https://codh.rois.ac.jp/kmnist/",
             mirrors=(
                 "https://codh.rois.ac.jp/kmnist/dataset/kmnist/",
@@ -142,6 +157,53 @@ CATALOG = {
             ),
             digests_tried=False,
         ),
+        CatalogEntry(
+            name="semeion",
+            title="Semeion handwritten digits, Italy",
+            classes=DIGITS,
+            license="CC BY 4.0",
+            homepage="https://archive.ics.uci.edu/dataset/178/semeion+handwritten+digit",
+            mirrors=_uci("semeion"),
+            files=(PublishedFile("semeion.data"),),
+            digests_tried=True,
+            credit="Semeion Research Center of Sciences of Communication, Rome; Tattile, Brescia",
+            array_digests={
+                "x_train": "33e1606d881a5988302fb970da2d0ecbfb2af37a8fdef55037d98f4b589465ef",
+                "y_train": "3a94904a16a7e72ccb75c3ed0983d41617c464d99cc28c918c807a2cb4a17bd6",
+            },
+        ),
+        CatalogEntry(
+            name="multiple-features",
+            title="Multiple Features, pixel averages, the Netherlands",
+            classes=DIGITS,
+            license="CC BY 4.0",
+            homepage="https://archive.ics.uci.edu/dataset/72/multiple+features",
+            mirrors=_uci("mfeat"),
+            files=(PublishedFile("mfeat-pix"),),
+            digests_tried=True,
+            credit="R. Duin, Delft University of Technology",
+            array_digests={
+                "x_train": "37b17a1b96a56e1fced7873699149348d1d608670c55580c75964dc11578cbd8",
+                "y_train": "eb38fdf2e7cddffd64c12cfddcab895a23599b60b02814c435fb3787b8eace28",
+            },
+        ),
+        CatalogEntry(
+            name="optdigits",
+            title="Optical Recognition of Handwritten Digits, bitmaps, Turkey",
+            classes=DIGITS,
+            license="CC BY 4.0",
+            homepage=(
+                "https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits"
+            ),
+            mirrors=_uci("optdigits"),
+            files=(PublishedFile("optdigits-orig.tra.Z"), PublishedFile("optdigits-orig.cv.Z")),
+            digests_tried=True,
+            credit="E. Alpaydin and C. Kaynak, Bogazici University",
+            array_digests={
+                "x_train": "8a2d2c586a42ff24e5907e58947c9974d8fb0744a72eaa46f72b5c4d162af8d3",
+                "y_train": "3347156ca3e729c0ac08dbdc348cb59dc29958aa314eb2d72e1a1e24bed8c794",
+            },
+        ),
     )
 }
 
@@ -149,10 +211,10 @@ KERAS_MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17
 
 
 def catalog_entry(name: str) -> CatalogEntry:
-    """Looks a dataset up by name.
+    """Return the dataset with a name.
 
     Raises:
-        DigitwiseError: no dataset goes by that name; the nearest is offered.
+        DigitwiseError: there is none; the message suggests the nearest name.
     """
     try:
         return CATALOG[name]

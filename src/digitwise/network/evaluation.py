@@ -14,6 +14,7 @@ from digitwise.bundle import SEEN_FILE, Bundle, open_bundle, soften
 from digitwise.data.formats import LabeledImages
 from digitwise.data.loading import Dataset, load_dataset, with_classes, with_test_set
 from digitwise.data.mapped import Images, chunks
+from digitwise.data.normalization import SIDE, normalize_images
 from digitwise.data.preprocessing import preprocess
 from digitwise.data.seen import SeenImages, digest_images, selected
 from digitwise.errors import DigitwiseError, MissingClassWarning
@@ -77,6 +78,7 @@ class Evaluation:
         probabilities: (n, classes) float32, calibrated.
         left_out: how many images were not used because the network had seen them; None if the
             bundle does not record what it has seen.
+        normalized: how many images were converted to MNIST's form first.
     """
 
     dataset: str
@@ -94,6 +96,7 @@ class Evaluation:
     y: UInt8[np.ndarray, " n"] = field(repr=False)
     probabilities: Float32[np.ndarray, "n classes"] = field(repr=False)
     left_out: LeftOut | None = None
+    normalized: int = 0
 
     @cached_property
     def read_as(self) -> Int64[np.ndarray, " n"]:
@@ -132,6 +135,7 @@ class Evaluation:
             "source": self.source,
             **self.summary(),
             "left_out": None if self.left_out is None else vars(self.left_out),
+            "normalized": self.normalized,
             "classes": list(self.classes),
             "per_class": [vars(figures) for figures in self.per_class],
             "confusion": self.confusion.tolist(),
@@ -152,15 +156,19 @@ def evaluate(
     *,
     dataset: str | None = None,
     path: str | Path | None = None,
+    normalize: str = "auto",
     allow_sample: bool = True,
 ) -> Evaluation:
-    """Tests a bundle on images that it was not trained on.
+    """Test a bundle on images that it was not trained on.
 
     Args:
         bundle: a bundle, or where one lies.
         dataset: a name that `load_data` knows; left out, the data that the bundle was trained on.
         path: your own data. The test set is used if there is one, otherwise the only set. Images
             that the bundle was trained or validated on are left out.
+        normalize: "auto" converts images that are clearly not in MNIST's form, if the bundle was
+            trained on MNIST, and the data is not MNIST; "always" converts all of them, "never"
+            none: see `normalize_images`. A notice says how many were converted.
         allow_sample: whether the built-in sample may stand in for MNIST.
 
     Returns:
@@ -174,7 +182,27 @@ def evaluate(
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     data = find_test_data(opened, dataset, path, allow_sample=allow_sample)
     images, left_out = test_images(opened, data)
-    return replace(score(opened, images, data.name, data.source), left_out=left_out)
+    images, normalized = _normalized(opened, data, images, normalize)
+    evaluation = score(opened, images, data.name, data.source)
+    return replace(evaluation, left_out=left_out, normalized=normalized)
+
+
+def _normalized(
+    bundle: Bundle, data: Dataset, images: LabeledImages, normalize: str
+) -> tuple[LabeledImages, int]:
+    """Convert images to MNIST's form as asked for; return how many were converted."""
+    if normalize == "auto" and (not bundle.expects_mnist_form or data.name == "mnist"):
+        normalize = "never"
+    if normalize == "never" or images.x.shape[1:] != (SIDE, SIDE):
+        return images, 0
+    parts = [normalize_images(np.asarray(chunk), normalize) for chunk in chunks(images.x)]
+    count = sum(int(converted.sum()) for _, converted in parts)
+    if count:
+        say(
+            f"notice: {data.source}: converted {count:,} of {len(images.y):,} images to MNIST's "
+            "form: --normalize never tests them as they are"
+        )
+    return LabeledImages(np.concatenate([x for x, _ in parts]), images.y), count
 
 
 def find_test_data(

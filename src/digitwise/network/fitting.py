@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Integer, Shaped, UInt8
 
 from digitwise.data.augmentation import augment, augment_digits, augment_shifts
+from digitwise.data.fonts import NO_GLYPHS, Glyphs
 from digitwise.data.formats import LabeledImages
 from digitwise.data.mapped import Images
 from digitwise.data.preprocessing import add_channel, normalize, preprocess
@@ -49,6 +50,7 @@ def fit(
     run: Run,
     teacher: Teacher | None = None,
     on_epoch: OnEpoch | None = None,
+    glyphs: Glyphs = NO_GLYPHS,
 ) -> TrainingState:
     """Trains a model from the run's last checkpoint on.
 
@@ -61,6 +63,7 @@ def fit(
         run: where checkpoints and history go.
         teacher: gives the probabilities that are learned besides the labels.
         on_epoch: is told each epoch's figures, once they are kept.
+        glyphs: characters of handwriting fonts, for augmentation.
 
     Returns:
         Where the training ended.
@@ -80,7 +83,9 @@ def fit(
         if not state.stopped and state.epoch < settings.total_epochs:
             with ProgressDisplay(settings, state.epoch) as display, _Gate() as gate:
                 model.fit(
-                    _batches(train, shown, outputs, settings, lambda: state.epoch, teacher, gate),
+                    _batches(
+                        train, shown, outputs, settings, lambda: state.epoch, teacher, gate, glyphs
+                    ),
                     initial_epoch=state.epoch,
                     epochs=settings.total_epochs,
                     validation_data=_validation(validation, outputs),
@@ -212,6 +217,7 @@ def _batches(
     epoch: Callable[[], int],
     teacher: Teacher | None,
     gate: _Gate,
+    glyphs: Glyphs,
 ) -> Any:
     """Feeds the training images, shuffled anew each epoch.
 
@@ -223,6 +229,7 @@ def _batches(
         epoch: tells which epoch is about to run.
         teacher: gives the probabilities that are learned besides the labels.
         gate: no more is gathered once it is closed.
+        glyphs: characters of handwriting fonts, for augmentation.
 
     Returns:
         A tf.data.Dataset of float32 images in [0, 1] and labels as probabilities.
@@ -241,7 +248,7 @@ def _batches(
             yield gather(order[whole:], len(order) - whole, random)
 
     def gather(chosen: Integer[np.ndarray, " n"], size: int, random: np.random.Generator) -> Chunk:
-        x, y = _varied(images.x[chosen], images.y[chosen], settings, outputs, random)
+        x, y = _varied(images.x[chosen], images.y[chosen], settings, outputs, random, glyphs)
         if teacher is not None:
             hard = np.eye(outputs, dtype=np.float32)[y]
             y = _TEACHERS_SHARE * teacher(x) + (1 - _TEACHERS_SHARE) * hard
@@ -299,13 +306,14 @@ def _varied(
     settings: TrainingSettings,
     outputs: int,
     random: np.random.Generator,
+    glyphs: Glyphs,
 ) -> tuple[UInt8[np.ndarray, "n h w"], UInt8[np.ndarray, " n"]]:
     """Varies images as the recipe says."""
     match settings.recipe.augmentation:
         case "reading":
-            return augment(x, y, outputs - 1, random)
+            return augment(x, y, outputs - 1, random, glyphs)
         case "handwriting":
-            return augment(x, y, None, random)
+            return augment(x, y, None, random, glyphs)
         case "digits":
             return augment_digits(x, random), y
         case "shifts":

@@ -4,7 +4,7 @@ import math
 import operator
 import platform
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -35,6 +35,8 @@ class Recipe:
             has one more output; "handwriting", the same without non-digits; "digits", as MNIST's
             own writers do; "shifts", by two pixels at the most, which suits other pictures, too;
             None, not at all.
+        sources: datasets to train on in addition to MNIST, if they can be found: how many times
+            an epoch shows each of their images, by name.
     """
 
     epochs: int
@@ -47,6 +49,7 @@ class Recipe:
     patience: int | None = None
     batch_size: int = 128
     augmentation: str | None = None
+    sources: dict[str, int] = field(default_factory=dict)
 
     @property
     def tells_non_digits(self) -> bool:
@@ -73,6 +76,7 @@ RECIPES = {
         weight_decay=0.02,
         label_smoothing=0.05,
         augmentation="reading",
+        sources={"semeion": 3, "multiple-features": 3, "optdigits": 2},
     ),
     "accurate": Recipe(
         epochs=14,
@@ -135,6 +139,9 @@ class TrainingSettings:
         teachers: bundles whose answers are learned besides the labels.
         recipe: how the architecture is trained.
         class_names: the catalog dataset whose class names the data in `path` uses, if any.
+        sources: the recipe's sources that were found, by name, with the digests of their arrays.
+        fonts: the folder of the handwriting fonts, None for none.
+        font_digests: SHA-256 of each font file, by the font's name.
     """
 
     architecture: str
@@ -155,6 +162,9 @@ class TrainingSettings:
     teachers: list[str]
     recipe: Recipe
     class_names: str | None = None
+    sources: dict[str, dict[str, str]] = field(default_factory=dict)
+    fonts: str | None = None
+    font_digests: dict[str, str] = field(default_factory=dict)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -219,9 +229,10 @@ def _typed(kind: Any, document: Any) -> Any:
             plain += (int,)
         if not isinstance(value, plain) or (isinstance(value, bool) and bool not in plain):
             raise TypeError(f"{name} is {value!r}")
-    for field in fields(kind):
-        if field.name not in document and field.default is MISSING:
-            raise TypeError(f"missing: {field.name}")
+    for each in fields(kind):
+        has_default = each.default is not MISSING or each.default_factory is not MISSING
+        if each.name not in document and not has_default:
+            raise TypeError(f"missing: {each.name}")
     return kind(**document)
 
 
@@ -239,7 +250,9 @@ def recipe_for(architecture: str) -> Recipe:
 def fine_tuning(recipe: Recipe) -> Recipe:
     """Gives a recipe the few epochs and the low learning rate with which a network goes on."""
     rate = recipe.learning_rate * _FINE_TUNING_RATE
-    return replace(recipe, epochs=3, learning_rate=rate, schedule="cosine", patience=None)
+    return replace(
+        recipe, epochs=3, learning_rate=rate, schedule="cosine", patience=None, sources={}
+    )
 
 
 def usual_learning_rate(settings: TrainingSettings) -> float:

@@ -10,6 +10,7 @@ from digitwise.bundle import Bundle
 from digitwise.data.formats import LabeledImages
 from digitwise.data.loading import Dataset, load_dataset, with_classes, with_test_set
 from digitwise.data.seen import NOTHING_SEEN, SeenImages, digest_images, hold_out, selected
+from digitwise.data.sources import Source
 from digitwise.errors import DigitwiseError
 from digitwise.messages import say
 from digitwise.network.evaluation import seen_by
@@ -17,6 +18,7 @@ from digitwise.network.settings import validation_size
 
 _MNIST_SHARE = 12_000  # of MNIST's training images, mixed with a user's own
 _MOST_REPEATS = 100  # of a user's own image in an epoch
+_SOURCE_HELD_OUT = 6  # one in so many of another dataset's images
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Split:
         validation: how many images to hold out; 0 if none could be.
         own_images: how many images at the end of the training set are the user's own; 0 if nothing
             was mixed.
+        images: what `shown` and `held` index: the training set, followed by those of `sources`.
+        sources: the other datasets that are trained on, with the indices of their images.
         remembered: unseen test images of MNIST if the training set is mixed with MNIST's, to
             measure what was forgotten; None if there are none.
         seen: what the trained network has seen, over its whole chain of training runs.
@@ -41,14 +45,23 @@ class Split:
     held: Integer[np.ndarray, " held"]
     validation: int
     own_images: int
+    images: LabeledImages
+    sources: tuple[tuple[Source, range], ...]
     remembered: LabeledImages | None
     seen: SeenImages
 
     @property
     def validation_images(self) -> LabeledImages:
         """The images held out, with their labels."""
-        assert self.data.train is not None
-        return LabeledImages(self.data.train.x[self.held], self.data.train.y[self.held])
+        return LabeledImages(self.images.x[self.held], self.images.y[self.held])
+
+    def within(self, indices: range) -> tuple[int, LabeledImages]:
+        """Return how many different images of a range are trained on, and those held out."""
+        trained, held = (
+            np.unique(all_[(all_ >= indices.start) & (all_ < indices.stop)])
+            for all_ in (self.shown, self.held)
+        )
+        return len(trained), LabeledImages(self.images.x[held], self.images.y[held])
 
 
 def split_for_training(
@@ -58,6 +71,7 @@ def split_for_training(
     *,
     start: Bundle | None = None,
     teachers: Sequence[Bundle] = (),
+    sources: Sequence[Source] = (),
     allow_sample: bool = True,
 ) -> Split:
     """Assign each image its role, deterministically.
@@ -71,6 +85,8 @@ def split_for_training(
         seed: decides the splits.
         start: the bundle that training continues from; the data is then mixed with MNIST's.
         teachers: bundles that the network learns from; what they have seen is not tested on.
+        sources: datasets of the same classes to train on in addition; a sixth of each is held out,
+            unless `validation` is 0.
         allow_sample: whether the built-in sample may stand in for MNIST.
 
     Raises:
@@ -103,14 +119,48 @@ def split_for_training(
         return _mixed(data, digests, validation, seed, before, unfit_for_testing, allow_sample)
     validation = validation_size(validation, len(data.train.y))
     shown, held = hold_out(data.train.y, digests, validation, seed)
-    return Split(
+    split = Split(
         data=data,
         shown=shown,
         held=held,
         validation=validation if len(held) else 0,
         own_images=0,
+        images=data.train,
+        sources=(),
         remembered=None,
         seen=unfit_for_testing.extended(digests[shown], digests[held]),
+    )
+    return _with_sources(split, sources, seed) if sources else split
+
+
+def _with_sources(split: Split, sources: Sequence[Source], seed: int) -> Split:
+    """Add the images of other datasets, with a part of each held out."""
+    test = split.data.test
+    tested = digest_images(split.images.x[:0] if test is None else test.x)
+    x, y = [np.asarray(split.images.x)], [split.images.y]
+    shown, held, seen = [split.shown], [split.held], split.seen
+    ranges, first = [], len(split.images.y)
+    for source in sources:
+        images = source.dataset.train
+        assert images is not None
+        digests = digest_images(images.x)
+        wanted = len(digests) // _SOURCE_HELD_OUT if split.validation else 0
+        kept, out = hold_out(images.y, digests, wanted, seed)
+        kept = kept[~np.isin(digests[kept], tested)]
+        shown.append(np.tile(first + kept, source.repeats))
+        held.append(first + out)
+        seen = seen.extended(digests[kept], digests[out])
+        x.append(np.asarray(images.x))
+        y.append(images.y)
+        ranges.append(range(first, first + len(digests)))
+        first += len(digests)
+    return replace(
+        split,
+        shown=np.concatenate(shown),
+        held=np.concatenate(held),
+        images=LabeledImages(np.concatenate(x), np.concatenate(y)),
+        sources=tuple(zip(sources, ranges, strict=True)),
+        seen=seen,
     )
 
 
@@ -161,14 +211,15 @@ def _mixed(
     all_digests = np.concatenate([digests[taken], own_digests])
     all_shown = np.concatenate([np.arange(len(shown)), np.tile(first + kept, repeats)])
     all_held = np.concatenate([np.arange(len(shown), first), first + own_held_out])
+    images = LabeledImages(
+        np.concatenate([mnist.train.x[taken], train.x]),
+        np.concatenate([mnist.train.y[taken], train.y]),
+    )
     return Split(
         data=replace(
             own,
             source=f"{own.source}, mixed with MNIST ({mnist.source})",
-            train=LabeledImages(
-                np.concatenate([mnist.train.x[taken], train.x]),
-                np.concatenate([mnist.train.y[taken], train.y]),
-            ),
+            train=images,
             test=test,
             classes=mnist.classes,
         ),
@@ -176,6 +227,8 @@ def _mixed(
         held=all_held,
         validation=validation if len(all_held) else 0,
         own_images=len(own_digests),
+        images=images,
+        sources=(),
         remembered=_unseen(mnist.test, unfit_for_testing.extended(all_digests)),
         seen=unfit_for_testing.extended(all_digests[all_shown], all_digests[all_held]),
     )

@@ -27,11 +27,14 @@ from digitwise.bundle import (
     open_bundle,
     predict_raw,
 )
-from digitwise.data.augmentation import augment, non_digits
+from digitwise.data.augmentation import augment
 from digitwise.data.catalog import CATALOG
+from digitwise.data.fonts import Glyphs, HandwritingFont
 from digitwise.data.formats import LabeledImages
 from digitwise.data.loading import SAMPLE_NOTICE, Dataset, load_dataset
+from digitwise.data.non_digits import non_digits
 from digitwise.data.preprocessing import add_channel, normalize
+from digitwise.data.sources import describe, find_sources, find_training_fonts
 from digitwise.errors import (
     DigitwiseError,
     MissingClassWarning,
@@ -92,6 +95,7 @@ def train(
     allow_sample: bool = True,
     minimum_steps: SupportsIndex | None = None,
     learning_rate: float | None = None,
+    fonts: str | Path | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> Bundle:
     """Loads, preprocesses, trains and evaluates: the tutorial's steps 2 to 5 in one call.
@@ -135,6 +139,8 @@ def train(
             learned too; left out, 300, of `fast`, whose batches are twice as large, 150, and
             none where a share of an epoch was asked for.
         learning_rate: the highest of the schedule; left out, the recipe's.
+        fonts: a folder of handwriting fonts for the reader to learn; left out, `fonts/` in the
+            folder that DIGITWISE_DATA names, if there is one.
         on_epoch: is told each epoch's figures, by the names in `history.csv`, once they are kept.
 
     Returns:
@@ -161,6 +167,7 @@ def train(
         allow_sample,
         minimum_steps,
         learning_rate,
+        fonts,
     )
     given = _open_network(settings) if settings.start else model
     own = None if isinstance(given, str) else given
@@ -194,6 +201,7 @@ def _settle(
     allow_sample: bool,
     minimum_steps: SupportsIndex | None,
     learning_rate: float | None,
+    fonts: str | Path | None,
 ) -> tuple[TrainingSettings, Split, Run]:
     """Settles what `train` was asked for: numbers, folder and data, before Keras is imported."""
     if find_spec("keras") is None:
@@ -218,14 +226,20 @@ def _settle(
         "minimum-steps", usual_minimum if minimum_steps is None else minimum_steps
     )
     check_precision(precision)
+    if fonts is not None:
+        _settle_fonts(fonts, recipe)  # refused before data is loaded
     plan_run(output, dataset or "data", architecture)
     taught_by = [open_bundle(teacher) for teacher in teachers]
+    loaded = load_dataset(dataset, path, allow_sample=allow_sample)
+    if loaded.name != "mnist":
+        recipe = replace(recipe, sources={})
     split = split_for_training(
-        load_dataset(dataset, path, allow_sample=allow_sample),
+        loaded,
         validation,
         seed,
         start=start,
         teachers=taught_by,
+        sources=find_sources(recipe.sources, download=not loaded.is_sample),
         allow_sample=allow_sample,
     )
     data = split.data
@@ -239,6 +253,7 @@ def _settle(
             f"build_model('{architecture}', {len(data.classes) + 1}) has one"
         )
         recipe = replace(recipe, augmentation="handwriting")
+    font_folder, font_digests = _settle_fonts(fonts, recipe)
     for name, teacher in zip(teachers, taught_by, strict=True):
         _check_teacher(name, teacher, data, recipe)
     run = plan_run(output, data.name, architecture)
@@ -261,6 +276,9 @@ def _settle(
         teachers=[str(teacher.path.absolute()) for teacher in taught_by],
         recipe=recipe,
         class_names=None if path is None else dataset,
+        sources={source.dataset.name: source.dataset.digests for source, _ in split.sources},
+        fonts=font_folder,
+        font_digests=font_digests,
     )
     if settings.total_epochs > math.ceil(settings.epochs):
         say(
@@ -268,6 +286,36 @@ def _settle(
             f"a training has at least {settings.minimum_steps} steps"
         )
     return settings, split, run
+
+
+def _settle_fonts(folder: str | Path | None, recipe: Recipe) -> tuple[str | None, dict[str, str]]:
+    """Return the folder of the fonts to train on, and the digest of each; None for no fonts.
+
+    Raises:
+        DigitwiseError: the recipe does not use fonts, or the folder has none.
+    """
+    if recipe.augmentation not in ("reading", "handwriting"):
+        if folder is not None:
+            raise DigitwiseError("--fonts needs --model reader: other models do not train on fonts")
+        return None, {}
+    found, fonts = find_training_fonts(None if folder is None else Path(folder))
+    return None if found is None else str(found), {font.name: font.digest for font in fonts}
+
+
+def _open_fonts(settings: TrainingSettings) -> list[HandwritingFont]:
+    """Open the fonts of a run.
+
+    Raises:
+        DigitwiseError: the folder is missing or its fonts have changed since the run began.
+    """
+    if settings.fonts is None:
+        return []
+    _, fonts = find_training_fonts(Path(settings.fonts))
+    if {font.name: font.digest for font in fonts} != settings.font_digests:
+        raise DigitwiseError(
+            f"{settings.fonts}: the fonts have changed since the run began: start a new run"
+        )
+    return fonts
 
 
 def _outputs_of(model: Any) -> int | None:
@@ -364,10 +412,13 @@ def _continue(opened: Run, settings: TrainingSettings, on_epoch: OnEpoch | None)
         say(f"{opened.folder}: the run is finished")
         return open_bundle(opened.bundle)
     name = settings.class_names if settings.path else settings.dataset
+    repeats = {source: settings.recipe.sources[source] for source in settings.sources}
+    sources = find_sources(repeats, download=True)
     split = split_for_training(
         load_dataset(name, settings.path, allow_sample=settings.allow_sample),
         settings.validation,
         settings.seed,
+        sources=sources,
         start=open_bundle(settings.start) if settings.start else None,
         teachers=[open_bundle(teacher) for teacher in settings.teachers],
         allow_sample=settings.allow_sample,
@@ -376,6 +427,11 @@ def _continue(opened: Run, settings: TrainingSettings, on_epoch: OnEpoch | None)
         raise DigitwiseError(
             f"{split.data.source}: the data has changed since the run {opened.folder} began: "
             "start a new run"
+        )
+    if {source.dataset.name: source.dataset.digests for source in sources} != settings.sources:
+        raise DigitwiseError(
+            f"{opened.folder}: {', '.join(settings.sources)} are missing or have changed since the "
+            "run began: restore them, or start a new run"
         )
     split = replace(split, data=replace(split.data, name=settings.dataset))
     return _finish(opened, settings, split, None, on_epoch)
@@ -494,20 +550,35 @@ def _finish(
     data, validation = split.data, split.validation_images
     assert data.train is not None
     network = network or _declare(settings, data)
-    source = f"MNIST and {data.name}" if settings.own_images else data.name
+    source = (
+        f"MNIST and {data.name}"
+        if settings.own_images
+        else ", ".join([data.name, *settings.sources])
+    )
+    fonts = _open_fonts(settings)
     say(
         f"training '{settings.architecture}' on {settings.training_images:,} images of {source} "
         f"({len(split.held):,} held out for validation), computing in {settings.precision}"
     )
     try:
         teacher = _teacher(settings)
-        state = fit(network, settings, data.train, split.shown, validation, run, teacher, on_epoch)
+        state = fit(
+            network,
+            settings,
+            split.images,
+            split.shown,
+            validation,
+            run,
+            teacher,
+            on_epoch,
+            Glyphs(fonts),
+        )
     except KeyboardInterrupt:
         say(f"stopped: digitwise train --resume {run.folder} goes on")
         raise
     if not len(validation.y) and settings.start is None:
         say("no images were held out, so that confidence is not calibrated")
-    return _leave_bundle(run, settings, split, network, state)
+    return _leave_bundle(run, settings, split, network, state, fonts)
 
 
 def _leave_bundle(
@@ -516,6 +587,7 @@ def _leave_bundle(
     split: Split,
     network: "keras.Sequential",
     state: "TrainingState",
+    fonts: Sequence[HandwritingFont],
 ) -> Bundle:
     """Writes the bundle, all of it or nothing."""
     from digitwise.network.exporting import export_int8, export_onnx, float32_copy
@@ -565,6 +637,8 @@ def _leave_bundle(
             },
             "notice": SAMPLE_NOTICE if data.is_sample else None,
             "calibration": {"temperature": 1.0, "fitted_on": None},
+            "sources": None,
+            "fonts": [font.describe() for font in fonts],
             "rejection": None,
             "validation": None,
             "test": None,
@@ -580,6 +654,7 @@ def _leave_bundle(
         if len(validation.y):
             validated = score(unfinished, validation, data.name, "validation")
             record["validation"] = validated.summary()
+            record["sources"] = _describe_sources(split, unfinished) if split.sources else None
         if data.test is not None:
             tested = score(unfinished, data.test, data.name, data.source)
             record["test"] = tested.summary()
@@ -595,6 +670,31 @@ def _leave_bundle(
     if record["warning"]:
         say(f"warning: {record['warning']}")
     return open_bundle(run.bundle)
+
+
+def _describe_sources(split: Split, bundle: Bundle) -> list[dict[str, Any]]:
+    """Describe each dataset that was trained on, MNIST first, with its validation accuracy."""
+    described = []
+    mnist = range(split.sources[0][1].start)
+    everything = [
+        (split.data, 1, mnist),
+        *((source.dataset, source.repeats, indices) for source, indices in split.sources),
+    ]
+    for dataset, repeats, indices in everything:
+        trained, held = split.within(indices)
+        described.append(
+            {
+                **describe(dataset),
+                "images": len(indices),
+                "trained": trained,
+                "repeats": repeats,
+                "validation_images": len(held.y),
+                "validation_accuracy": score(bundle, held, dataset.name, "validation").accuracy
+                if len(held.y)
+                else None,
+            }
+        )
+    return described
 
 
 def _calibrate(bundle: Bundle, validation: LabeledImages, settings: TrainingSettings) -> None:

@@ -23,6 +23,7 @@ from digitwise.data.images import (
     open_picture,
     open_pictures,
 )
+from digitwise.data.normalization import normalize_images
 from digitwise.errors import DigitwiseError
 from digitwise.messages import printable
 from digitwise.reading.glyphs import Glyph, find_glyphs
@@ -247,18 +248,29 @@ class Reader:
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self.recognizer = Recognizer(self.bundle)
 
-    def classify(self, crops: UInt8[np.ndarray, "n 28 28"]) -> Classification:
-        """Recognizes crops, one character each, that look as MNIST's images do.
+    def classify(
+        self, crops: UInt8[np.ndarray, "n 28 28"], *, normalize: str = "auto"
+    ) -> Classification:
+        """Recognize crops of one character each.
 
         Args:
-            crops: uint8 in [0, 255], bright ink on black.
+            crops: uint8 in [0, 255], of any polarity.
+            normalize: "auto" converts crops that are clearly not in MNIST's form (bright ink on
+                black, 20 pixels long, centered by mass) if the bundle was trained on MNIST;
+                "always" converts all of them, "never" none: see `normalize_images`.
+
+        Returns:
+            The classification; its `normalized` says which crops were converted.
 
         Raises:
-            DigitwiseError: the crops have another shape, dtype, range or polarity; the message
-                says how to convert them.
+            DigitwiseError: the crops have another shape, dtype or range; the message says how to
+                convert them.
         """
         check_crops(crops)
-        return self.recognizer.classify(crops)
+        if normalize == "auto" and not self.bundle.expects_mnist_form:
+            normalize = "never"
+        normal, normalized = normalize_images(crops, normalize)
+        return replace(self.recognizer.classify(normal), normalized=normalized)
 
     def interruptible(self, check: Callable[[], None]) -> "Reader":
         """Return a copy of this reader that calls `check` regularly while it reads.

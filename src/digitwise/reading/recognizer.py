@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from digitwise.bundle import Bundle, Classification, is_dark_on_light
+from digitwise.bundle import Bundle, Classification
 from digitwise.errors import DigitwiseError
 
 
@@ -28,7 +28,7 @@ class Recognizer:
         """Recognizes crops that look as MNIST's images do: see `fit_to_mnist`.
 
         Args:
-            crops: uint8, ink bright; not checked, see `check_crops`.
+            crops: uint8, ink bright; not checked, see `check_crops` and `normalize_images`.
         """
         if self.before_batch is not None:
             self.before_batch()
@@ -36,7 +36,7 @@ class Recognizer:
 
 
 def check_crops(crops: Any) -> None:
-    """Check that crops look like MNIST images: uint8, (n, 28, 28), bright ink on black.
+    """Check the shape, dtype and range of crops: (n, 28, 28), uint8, up to 255.
 
     Raises:
         DigitwiseError: they do not; the message says how to convert them.
@@ -52,10 +52,6 @@ def check_crops(crops: Any) -> None:
         raise DigitwiseError(f"crops are {crops.dtype}, not uint8 in [0, 255]: {_to_uint8(crops)}")
     if crops.max(initial=0) == 1:
         raise DigitwiseError("crops hold only 0 and 1, not values up to 255: use crops * 255")
-    if is_dark_on_light(crops):
-        raise DigitwiseError(
-            "crops have dark ink on a light background, not bright ink on black: use 255 - crops"
-        )
 
 
 def _to_uint8(crops: np.ndarray) -> str:
