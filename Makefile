@@ -39,6 +39,7 @@ docs: $(VENV)/ready
 # The figures of the documents; needs the data that DIGITWISE_DATA names.
 benchmark: $(VENV)/ready
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/hands.py
 	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/pages.py
 	$(BIN)/python benchmarks/records.py

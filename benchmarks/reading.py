@@ -1,18 +1,14 @@
-"""The figures of reading: photographs, other people's digits, what is no digit, speed.
+"""How well photographs are read, and how fast.
 
-    python benchmarks/reading.py [--bundle DIR...] [--again] [--keep-speed] [--fast DIR]
-                                 [--photos FOLDER] [--usps FILE]
+    python benchmarks/reading.py [--bundle DIR] [--again] [--keep-speed] [--fast DIR]
+                                 [--photos FOLDER]
 
-Prints each figure and keeps them as benchmarks/results/reading.json; where several bundles are
-given, seeds of one recipe, only the sets are read, by each, for reading-seeds.json. What was
-measured for the same bundle is not measured again, unless --again. MNIST and Fashion-MNIST are
-looked for where `digitwise` looks for them; the photographs, with their `labels.json`, and the USPS
-test set, 256 grey values in [-1, 1] after each label, in the folder that DIGITWISE_DATA names.
-OpenVINO is measured where it is installed: pip install openvino.
+Prints the figures and keeps them as results/reading.json. What was measured for the same bundle is
+not measured again, unless --again. The photographs, with their `labels.json`, are found in the
+folder that DIGITWISE_DATA names. OpenVINO is measured if it is installed: pip install openvino.
 """
 
 import argparse
-import gzip
 import importlib.util
 import io
 import json
@@ -31,12 +27,9 @@ import numpy as np
 import pages
 import results
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from digitwise.bundle import open_session, predict_raw
 from digitwise.data.loading import load_dataset
-from digitwise.data.normalization import fit_to_mnist
-from digitwise.network.evaluation import expected_calibration_error
 from digitwise.reading.reader import Reader
 from digitwise.runtimes import import_openvino
 
@@ -155,36 +148,6 @@ def _table(width: int, height: int, random: np.random.Generator) -> np.ndarray:
     cells = (height // int(random.integers(2, 12)) + 1, width // int(random.integers(20, 200)) + 1)
     grain = random.normal(0, random.uniform(2, 14), cells)
     return color + cv2.resize(grain, (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
-
-
-def digit_sets(reader: Reader, usps: Path) -> dict[str, Any]:
-    """Tests on MNIST, USPS and UCI digits, all by one normalization."""
-    test = load_dataset("mnist", allow_sample=False).test
-    assert test is not None
-    with gzip.open(usps, "rt") as file:
-        table = np.array([line.split() for line in file], float)
-    grey = ((table[:, 1:].reshape(-1, 16, 16) + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
-    uci = load_digits()
-    small = (uci.images * 255 / 16).round().astype(np.uint8)
-    sets = {
-        "mnist": (test.x, test.y),
-        "usps": (np.stack([fit_to_mnist(image) for image in grey]), table[:, 0].astype(int)),
-        "uci": (np.stack([fit_to_mnist(image) for image in small]), uci.target),
-    }
-    figures: dict[str, Any] = {}
-    for name, (x, y) in sets.items():
-        found = reader.classify(x)
-        figures[name] = {
-            "images": len(y),
-            "accuracy": float((found.classes == y).mean()),
-            "calibration_error": expected_calibration_error(found.probabilities, y),
-            "passing_as_digits": float(found.accepted.mean()),
-        }
-    clothes = load_dataset("fashion-mnist").test
-    assert clothes is not None
-    passing = float(reader.classify(clothes.x).accepted.mean())
-    figures["fashion-mnist"] = {"images": len(clothes.y), "passing_as_digits": passing}
-    return figures
 
 
 def starting(photo: Path) -> dict[str, float]:
@@ -328,74 +291,47 @@ def train_fast(folder: Path) -> Path:
     return Path(json.loads(results.output(command))["bundle"])
 
 
-def over_seeds(readers: list[Reader], usps: Path) -> dict[str, Any]:
-    """Reads the sets with each bundle: means and standard deviations."""
-    found = [digit_sets(reader, usps) for reader in readers]
-    return {
-        name: {
-            figure: {
-                "mean": statistics.mean(values := [one[name][figure] for one in found]),
-                "deviation": results.deviation(values),
-            }
-            for figure in found[0][name]
-            if figure != "images"
-        }
-        for name in found[0]
-    }
-
-
 def main() -> None:
     data = Path(os.environ.get("DIGITWISE_DATA", "."))
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--bundle", nargs="+", default=["pretrained"])
+    parser.add_argument("--bundle", default="pretrained")
     parser.add_argument("--again", action="store_true", help="measure what is there, too")
     parser.add_argument(
         "--keep-speed", action="store_true", help="keep the timings, measure everything else again"
     )
     parser.add_argument("--fast", help="a bundle of 'fast'; left out, one is trained for it")
     parser.add_argument("--photos", type=Path, default=data / "photos")
-    parser.add_argument("--usps", type=Path, default=data / "usps" / "zip.test.gz")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.way:
-        print(json.dumps(time_way(arguments.way, Path(arguments.bundle[0]))))
+        print(json.dumps(time_way(arguments.way, Path(arguments.bundle))))
         return
-    for file in (arguments.photos / "labels.json", arguments.usps):
-        if not file.is_file():
-            parser.error(f"{file} is not there: name another --photos or --usps, or DIGITWISE_DATA")
-    readers = [Reader(bundle) for bundle in arguments.bundle]
-    bundles = [reader.bundle.record["created"] for reader in readers]
+    labels = arguments.photos / "labels.json"
+    if not labels.is_file():
+        parser.error(f"{labels} is missing: name another folder with --photos or DIGITWISE_DATA")
+    reader = Reader(arguments.bundle)
     command = "python benchmarks/reading.py"
-    if len(readers) > 1:
-        seeds = {"sets": over_seeds(readers, arguments.usps), "seeds": len(readers)}
-        print(json.dumps(seeds, indent=2))
-        words = " ".join(["--bundle pretrained", *["RUN"] * (len(readers) - 1)])
-        results.write("reading-seeds", {"bundles": bundles}, seeds, f"{command} {words}")
-        return
     settings = {
-        "bundle": bundles[0],
-        "min_confidence": readers[0].bundle.min_confidence,
+        "bundle": reader.bundle.record["created"],
+        "min_confidence": reader.bundle.min_confidence,
         "starts": STARTS,
         "turns": TURNS,
         "ways": list(WAYS),
     }
     if not (arguments.again or arguments.keep_speed) and results.is_done("reading", settings):
         return
-    figures: dict[str, Any] = {
-        "photographs": photographs(readers[0], arguments.photos),
-        "sets": digit_sets(readers[0], arguments.usps),
-    }
+    figures: dict[str, Any] = {"photographs": photographs(reader, arguments.photos)}
     kept = results.read("reading") if arguments.keep_speed else None
     if kept is not None:  # timings belong to the machine that they were taken on
         figures |= {"speed": kept["speed"], "machine": kept["machine"]}
-        print(json.dumps({key: figures[key] for key in ("photographs", "sets")}, indent=2))
+        print(json.dumps(figures["photographs"], indent=2))
         results.write("reading", settings, figures, command)
         return
     with tempfile.TemporaryDirectory() as folder:
         fast = Path(arguments.fast or train_fast(Path(folder)))
         figures["speed"] = {
             **starting(arguments.photos / "webcam-slope.png"),
-            **speed(readers[0], fast),
+            **speed(reader, fast),
         }
     print(json.dumps(figures, indent=2))
     results.write("reading", settings, figures, command)

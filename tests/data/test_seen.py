@@ -9,6 +9,9 @@ import digitwise as dw
 from digitwise.data.loading import load_dataset
 from digitwise.data.preprocessing import split
 from digitwise.data.seen import NOTHING_SEEN, SeenImages, digest_images, hold_out
+from digitwise.data.sources import find_sources
+from digitwise.network.settings import TrainingSettings
+from digitwise.network.splitting import split_for_training
 
 Digits = tuple[np.ndarray, np.ndarray]
 
@@ -59,17 +62,21 @@ def test_the_published_sets_have_no_duplicate_images(
         assert len(np.unique(digests)) == 70_000
 
 
-def test_the_pretrained_bundle_knows_the_images_that_it_was_trained_on(mnist: Path) -> None:
+def test_the_pretrained_bundle_knows_the_images_that_it_was_trained_on(
+    mnist: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIGITWISE_DATA", str(mnist.parent))
     bundle = dw.open_bundle("pretrained")
     file = bundle.path / "seen.npz"
     assert file.stat().st_size < 600_000
     seen = SeenImages.read(file)
-    (x, y), _ = dw.load_data(path=mnist)
-    settings = bundle.record["settings"]
-    kept, held = split(y, settings["validation"], settings["seed"])
-    digests = digest_images(x)
-    assert (seen.trained == np.sort(digests[kept])).all()
-    assert (seen.validated == np.sort(digests[held])).all()
+    settings = TrainingSettings.from_dict(bundle.record["settings"])
+    sources = find_sources(settings.recipe.sources, download=False)
+    split = split_for_training(
+        load_dataset("mnist"), settings.validation, settings.seed, sources=sources
+    )
+    assert (seen.trained == split.seen.trained).all()
+    assert (seen.validated == split.seen.validated).all()
 
 
 def test_an_image_that_is_trained_on_later_no_longer_counts_as_validated() -> None:

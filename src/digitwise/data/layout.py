@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from digitwise.bundle import Bundle, as_digit, open_bundle
+from digitwise.bundle import Bundle, as_digit, is_dark_on_light, open_bundle
 from digitwise.data.mapped import Images
 from digitwise.data.normalization import SIDE, fit_to_mnist
 from digitwise.data.preprocessing import add_channel, normalize
@@ -94,9 +94,10 @@ def find_layout(
     bundle = open_bundle(Path(__file__).parents[1] / "pretrained")
     sample = np.asarray(x[chosen])
     stored = _accuracy(bundle, sample, truth)
-    if stored > _CLEARLY_WRONG:
+    is_inverted = is_dark_on_light(sample)  # a robust network reads dark ink, too
+    if stored > _CLEARLY_WRONG and not is_inverted:
         return None
-    layouts = [Layout(*shape, inverted) for inverted in (False, True) for shape in _SHAPES]
+    layouts = [Layout(*shape, is_inverted) for shape in _SHAPES]
     accuracies = [_accuracy(bundle, layout.undo(sample), truth) for layout in layouts]
     best = int(np.argmax(accuracies))
     if accuracies[best] < _CLEARLY_RIGHT:

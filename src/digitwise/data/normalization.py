@@ -94,7 +94,7 @@ def _is_in_mnist_form(image: UInt8[np.ndarray, "28 28"]) -> bool:
     background = float(np.median(edge))
     if background > _DARK_GROUND:
         is_even = np.mean(np.abs(edge - background) <= _EVEN_BACKGROUND) >= _EVEN_SHARE
-        return not is_even or int(image.max()) == int(image.min())
+        return bool(not is_even or image.max() == image.min())
     box = _ink_box(image)
     if box is None:
         return True
@@ -111,7 +111,7 @@ def _is_in_mnist_form(image: UInt8[np.ndarray, "28 28"]) -> bool:
     ink = (image >= max(1, int(image.max()) // 5)).astype(np.uint8)
     pieces = cv2.connectedComponents(ink, connectivity=8)[0] - 1
     is_filled = min(ink[box].shape) > _BROAD and ink[box].mean() > _FILLED
-    return pieces > _MOST_PIECES or is_filled
+    return bool(pieces > _MOST_PIECES or is_filled)
 
 
 def ink_bright(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:

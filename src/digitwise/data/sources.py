@@ -74,28 +74,28 @@ def find_sources(repeats: Mapping[str, int], *, download: bool) -> list[Source]:
     return found
 
 
-def find_training_fonts(folder: Path | None) -> tuple[Path | None, list[HandwritingFont]]:
+def find_training_fonts(folder: Path | None) -> list[HandwritingFont]:
     """Find the fonts to train on, without those for validation.
 
     Args:
         folder: their folder; None for `fonts/` in the folder that DIGITWISE_DATA names.
 
     Returns:
-        The folder and its fonts; None and no fonts if no folder was given and there is none.
+        The fonts; none if no folder was given and there is none.
 
     Raises:
-        DigitwiseError: the folder that was given has no fonts, or a font is damaged.
+        DigitwiseError: the folder has no fonts, or only fonts for validation.
     """
     if folder is None:
         named = os.environ.get("DIGITWISE_DATA")
-        folder = Path(named).absolute() / FONTS_FOLDER if named else None
+        folder = Path(named) / FONTS_FOLDER if named else None
         if folder is None or not folder.is_dir():
             say(
                 "notice: training without handwriting fonts: for better accuracy, give a folder "
                 "of them with --fonts"
             )
-            return None, []
+            return []
     fonts = [font for font in find_fonts(folder) if not font.is_for_validation]
     if not fonts:
         raise DigitwiseError(f"{folder}: its fonts are all reserved for validation: add others")
-    return folder.absolute(), fonts
+    return fonts

@@ -140,8 +140,8 @@ class TrainingSettings:
         recipe: how the architecture is trained.
         class_names: the catalog dataset whose class names the data in `path` uses, if any.
         sources: the recipe's sources that were found, by name, with the digests of their arrays.
-        fonts: the folder of the handwriting fonts, None for none.
-        font_digests: SHA-256 of each font file, by the font's name.
+        fonts: the folder of handwriting fonts, None for `fonts/` in DIGITWISE_DATA.
+        font_digests: SHA-256 of each font that is trained on, by the font's name.
     """
 
     architecture: str

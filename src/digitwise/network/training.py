@@ -253,7 +253,7 @@ def _settle(
             f"build_model('{architecture}', {len(data.classes) + 1}) has one"
         )
         recipe = replace(recipe, augmentation="handwriting")
-    font_folder, font_digests = _settle_fonts(fonts, recipe)
+    font_digests = _settle_fonts(fonts, recipe)
     for name, teacher in zip(teachers, taught_by, strict=True):
         _check_teacher(name, teacher, data, recipe)
     run = plan_run(output, data.name, architecture)
@@ -277,7 +277,7 @@ def _settle(
         recipe=recipe,
         class_names=None if path is None else dataset,
         sources={source.dataset.name: source.dataset.digests for source, _ in split.sources},
-        fonts=font_folder,
+        fonts=None if fonts is None else str(Path(fonts).absolute()),
         font_digests=font_digests,
     )
     if settings.total_epochs > math.ceil(settings.epochs):
@@ -288,8 +288,8 @@ def _settle(
     return settings, split, run
 
 
-def _settle_fonts(folder: str | Path | None, recipe: Recipe) -> tuple[str | None, dict[str, str]]:
-    """Return the folder of the fonts to train on, and the digest of each; None for no fonts.
+def _settle_fonts(folder: str | Path | None, recipe: Recipe) -> dict[str, str]:
+    """Return the digest of each font to train on, by its name.
 
     Raises:
         DigitwiseError: the recipe does not use fonts, or the folder has none.
@@ -297,9 +297,9 @@ def _settle_fonts(folder: str | Path | None, recipe: Recipe) -> tuple[str | None
     if recipe.augmentation not in ("reading", "handwriting"):
         if folder is not None:
             raise DigitwiseError("--fonts needs --model reader: other models do not train on fonts")
-        return None, {}
-    found, fonts = find_training_fonts(None if folder is None else Path(folder))
-    return None if found is None else str(found), {font.name: font.digest for font in fonts}
+        return {}
+    fonts = find_training_fonts(None if folder is None else Path(folder))
+    return {font.name: font.digest for font in fonts}
 
 
 def _open_fonts(settings: TrainingSettings) -> list[HandwritingFont]:
@@ -308,12 +308,13 @@ def _open_fonts(settings: TrainingSettings) -> list[HandwritingFont]:
     Raises:
         DigitwiseError: the folder is missing or its fonts have changed since the run began.
     """
-    if settings.fonts is None:
+    if not settings.font_digests:
         return []
-    _, fonts = find_training_fonts(Path(settings.fonts))
+    fonts = find_training_fonts(None if settings.fonts is None else Path(settings.fonts))
     if {font.name: font.digest for font in fonts} != settings.font_digests:
         raise DigitwiseError(
-            f"{settings.fonts}: the fonts have changed since the run began: start a new run"
+            f"{settings.fonts or 'fonts/ in DIGITWISE_DATA'}: the fonts have changed since the run "
+            "began: restore them, or start a new run"
         )
     return fonts
 
