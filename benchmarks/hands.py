@@ -1,12 +1,14 @@
 """How well hands that MNIST does not know are read, beside a plain MNIST network.
 
     python benchmarks/hands.py [--bundle DIR...] [--plain DIR] [--sheets FOLDER]
+                               [--normalize auto|always|never]
 
 Prints a row per set: accuracy, share accepted as digits, expected calibration error, and the most
 frequent confusions; then one per corruption of MNIST's test images (`corruptions.py`). Keeps them
 as results/hands.json; several bundles, seeds of one recipe, are averaged. The sets are found in the
 folder that DIGITWISE_DATA names; a missing one is left out, with a notice. Images that a bundle was
-trained on are left out. --sheets draws the misread digits of each set, as PNG files.
+trained on are left out. With --normalize never, images are used as they are, and the figures are
+kept as results/hands-never.json. --sheets draws the misread digits of each set, as PNG files.
 """
 
 import argparse
@@ -31,7 +33,7 @@ from sklearn.datasets import load_digits
 from digitwise.bundle import Classification
 from digitwise.data.fonts import NON_DIGITS, find_fonts
 from digitwise.data.loading import find_dataset
-from digitwise.data.normalization import fit_to_mnist
+from digitwise.data.normalization import NORMALIZE, fit_to_mnist
 from digitwise.data.seen import digest_images
 from digitwise.network.evaluation import expected_calibration_error, seen_by
 from digitwise.reading.reader import Reader
@@ -136,7 +138,7 @@ def figures_of(found: Classification, digits: DigitSet) -> dict[str, Any]:
 
 
 def measure(
-    reader: Reader, plain: Reader, data: Path, sheets: Path | None
+    reader: Reader, plain: Reader, data: Path, sheets: Path | None, normalize: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Classify all sets, and all corruptions of MNIST's test images, with both networks.
 
@@ -145,6 +147,7 @@ def measure(
         plain: the network beside it; gets the same images.
         data: the folder of the sets.
         sheets: the folder for pictures of the reader's failures; None for none.
+        normalize: as `Reader.classify` takes it.
 
     Returns:
         The figures of each, by set.
@@ -156,7 +159,7 @@ def measure(
         if part.name.startswith("MNIST-C"):
             corrupted_names.append(part.name)
         for network, figures in zip((reader, plain), rows, strict=True):
-            found = network.classify(part.x)
+            found = network.classify(part.x, normalize=normalize)
             figures[part.name] = figures_of(found, part)
             if network is reader and sheets is not None:
                 draw_failures(found, part, sheets)
@@ -251,19 +254,25 @@ def main() -> None:
     parser.add_argument("--bundle", nargs="+", default=["pretrained"])
     parser.add_argument("--plain", help="a plain MNIST network; left out, `fast` is trained")
     parser.add_argument("--sheets", type=Path, help="a folder for pictures of the failures")
+    parser.add_argument("--normalize", choices=NORMALIZE, default="auto")
     arguments = parser.parse_args()
+    sheets, normalize = arguments.sheets, arguments.normalize
     readers = [Reader(bundle) for bundle in arguments.bundle]
     with tempfile.TemporaryDirectory() as folder:
         plain_reader = Reader(arguments.plain or reading.train_fast(Path(folder)))
         runs = [
-            measure(reader, plain_reader, data, None if number else arguments.sheets)
+            measure(reader, plain_reader, data, None if number else sheets, normalize)
             for number, reader in enumerate(readers)
         ]
     rows = average([figures for figures, _ in runs])
     plain = average([figures for _, figures in runs])
     print_table(rows, plain)
     settings = {"bundles": [reader.bundle.record["created"] for reader in readers]}
-    results.write("hands", settings, {"sets": rows, "plain": plain}, "python benchmarks/hands.py")
+    suffix, option = (
+        ("", "") if normalize == "auto" else (f"-{normalize}", f" --normalize {normalize}")
+    )
+    command = f"python benchmarks/hands.py{option}"
+    results.write(f"hands{suffix}", settings, {"sets": rows, "plain": plain}, command)
 
 
 if __name__ == "__main__":
