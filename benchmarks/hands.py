@@ -33,7 +33,7 @@ from sklearn.datasets import load_digits
 from digitwise.bundle import Classification
 from digitwise.data.fonts import NON_DIGITS, find_fonts
 from digitwise.data.loading import find_dataset
-from digitwise.data.normalization import NORMALIZE, fit_to_mnist
+from digitwise.data.normalization import NORMALIZE, fit_all_to_mnist
 from digitwise.data.seen import digest_images
 from digitwise.network.evaluation import expected_calibration_error, seen_by
 from digitwise.reading.reader import Reader
@@ -76,7 +76,7 @@ def digit_sets(data: Path) -> Iterator[DigitSet]:
         yield DigitSet(title, np.asarray(images.x), None if "not digits" in title else images.y)
     small = load_digits()
     scaled = (small.images * 255 / 16).round().astype(np.uint8)
-    yield DigitSet("scikit-learn's digits, Turkey", _fitted(scaled), small.target)
+    yield DigitSet("scikit-learn's digits, Turkey", fit_all_to_mnist(scaled), small.target)
     cvl = data / "hands" / "cvl-validation.npz"
     if cvl.is_file():
         with np.load(cvl) as arrays:
@@ -88,25 +88,23 @@ def digit_sets(data: Path) -> Iterator[DigitSet]:
         with gzip.open(usps, "rt") as lines:
             rows = np.array([line.split() for line in lines], float)
         x = ((rows[:, 1:].reshape(-1, 16, 16) + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
-        yield DigitSet("USPS test, USA", _fitted(x), rows[:, 0].astype(int))
+        yield DigitSet("USPS test, USA", fit_all_to_mnist(x), rows[:, 0].astype(int))
     else:
         print(f"notice: {usps} is missing: left out")
     if (data / "fonts").is_dir():
         hands = [font for font in find_fonts(data / "fonts") if font.is_for_validation]
         digits = [(font.draw(str(digit)), digit) for font in hands for digit in range(10)]
         drawn = [(glyph, digit) for glyph, digit in digits if glyph is not None]
-        x, y = _fitted([glyph for glyph, _ in drawn]), np.array([digit for _, digit in drawn])
+        x, y = (
+            fit_all_to_mnist([glyph for glyph, _ in drawn]),
+            np.array([digit for _, digit in drawn]),
+        )
         yield DigitSet("digits of ten handwriting fonts", x, y)
         letters = [font.draw(letter) for font in hands for letter in NON_DIGITS]
         shown = [letter for letter in letters if letter is not None]
-        yield DigitSet("letters of ten fonts, not digits", _fitted(shown), None)
+        yield DigitSet("letters of ten fonts, not digits", fit_all_to_mnist(shown), None)
     else:
         print(f"notice: {data / 'fonts'} is missing: left out")
-
-
-def _fitted(images: Any) -> Images:
-    """Convert images of another size to MNIST's form."""
-    return np.stack([fit_to_mnist(np.ascontiguousarray(image)) for image in images])
 
 
 def unseen(reader: Reader, digits: DigitSet) -> DigitSet:

@@ -185,7 +185,7 @@ def train(
     fonts: Annotated[
         Path | None,
         typer.Option(
-            help="A folder of handwriting fonts for --model reader to learn.",
+            help="A folder of handwriting fonts to train --model reader on.",
             show_default="fonts/ in DIGITWISE_DATA",
         ),
     ] = None,

@@ -13,7 +13,7 @@ from digitwise.data.catalog import CATALOG
 from digitwise.data.formats import LabeledImages, read_as_stored
 from digitwise.data.loading import load_dataset
 from digitwise.data.uci import read_published
-from digitwise.errors import DigitwiseError
+from digitwise.errors import DigitwiseError, MachineError
 from tests.conftest import PATIENCE, given_data
 from tests.data.test_download import Mirror
 
@@ -183,6 +183,21 @@ def test_wrong_files_from_a_mirror_are_not_kept(
     with pytest.raises(DigitwiseError, match="nothing was kept"):
         dw.load_data("semeion")
     assert not list((download.cache_folder() / "semeion").iterdir())
+
+
+@pytest.mark.parametrize("is_native", [True, False])
+def test_a_file_that_may_not_be_read_is_the_machines_refusal(
+    is_native: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    folder = given_data("semeion")
+    if is_native:
+        folder = _write(_semeion(), tmp_path / "semeion")
+    monkeypatch.setattr(Path, "read_bytes" if is_native else "open", refuse)
+    with pytest.raises(MachineError, match="semeion"):
+        read_published(CATALOG["semeion"], folder)
 
 
 def test_a_part_of_a_set_is_refused(tmp_path: Path) -> None:

@@ -64,6 +64,14 @@ def test_sources_and_fonts_are_trained_on_and_recorded(
         dw.evaluate(bundle, dataset="semeion")
 
 
+def test_sources_are_recorded_without_validation_too(data: Path) -> None:
+    bundle = dw.train("reader", epochs=EPOCHS, validation=0, output="run")
+    mnist, semeion = bundle.record["sources"]
+    assert (mnist["trained"], semeion["trained"]) == (4000, 1593)
+    assert semeion["validation_images"] == 0
+    assert semeion["validation_accuracy"] is None
+
+
 @pytest.mark.parametrize("change", ["font", "source"])
 def test_a_run_is_not_resumed_with_other_sources(
     data: Path, change: str, monkeypatch: pytest.MonkeyPatch

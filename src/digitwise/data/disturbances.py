@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-_SIDE = 28
+from digitwise.data.normalization import SIDE
+
 Image = UInt8[np.ndarray, "28 28"]
 Random = np.random.Generator
 
@@ -20,7 +21,7 @@ def disturb(image: Image, random: Random) -> Image:
 
     Args:
         image: an MNIST-like digit, ink bright.
-        random: decides the kind and its strength.
+        random: the source of all random choices.
     """
     return _KINDS[random.choice(len(_KINDS), p=_SHARES)](image, random)
 
@@ -48,20 +49,20 @@ def _grain(image: Image, random: Random) -> Image:
 
 def _inverted(image: Image, random: Random) -> Image:
     """Invert stripes: at the edges, across, or in several bands."""
-    stripes = np.zeros(_SIDE, bool)
+    stripes = np.zeros(SIDE, bool)
     kind = random.random()
     if kind < 0.6:
         left, right = random.integers(2, 12, 2)
         stripes[:left] = True
-        stripes[_SIDE - right :] = random.random() < 0.8
+        stripes[SIDE - right :] = random.random() < 0.8
     elif kind < 0.8:
         start = random.integers(0, 20)
         stripes[start : start + random.integers(3, 12)] = True
     else:
-        stripes = (np.arange(_SIDE) // random.integers(2, 8)) % 2 == random.integers(0, 2)
-    bands = random.random() < 0.75
+        stripes = (np.arange(SIDE) // random.integers(2, 8)) % 2 == random.integers(0, 2)
+    are_vertical = random.random() < 0.75
     result = image.copy()
-    if bands:
+    if are_vertical:
         result[:, stripes] = 255 - result[:, stripes]
     else:
         result[stripes] = 255 - result[stripes]
@@ -70,12 +71,12 @@ def _inverted(image: Image, random: Random) -> Image:
 
 def _foggy(image: Image, random: Random) -> Image:
     """Mix with a cloud, bright and rough."""
-    cloud = np.zeros((_SIDE, _SIDE), np.float32)
+    cloud = np.zeros((SIDE, SIDE), np.float32)
     weight = 1.0
     decay = random.uniform(0.45, 0.75)
     for cells in (2, 3, 5, 9, 17, 28):
         layer = random.uniform(-1, 1, (cells, cells)).astype(np.float32)
-        cloud += weight * cv2.resize(layer, (_SIDE, _SIDE), interpolation=cv2.INTER_LINEAR)
+        cloud += weight * cv2.resize(layer, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
         weight *= decay
     low, high = float(cloud.min()), float(cloud.max())
     base, spread = random.uniform(0.0, 0.6), random.uniform(0.1, 0.5)
@@ -85,20 +86,20 @@ def _foggy(image: Image, random: Random) -> Image:
 
 
 def _brighter(image: Image, random: Random) -> Image:
-    """Lift the ground, clip the ink."""
+    """Brighten everything, so that the ink is clipped."""
     return _clipped(image + random.uniform(30, 160))
 
 
 def _dimmer(image: Image, random: Random) -> Image:
-    """Lower the contrast over a gray ground."""
-    contrast, ground = random.uniform(0.2, 0.7), random.uniform(0, 120)
-    return _clipped(image * contrast + ground)
+    """Lower the contrast, on a gray background."""
+    contrast, background = random.uniform(0.2, 0.7), random.uniform(0, 120)
+    return _clipped(image * contrast + background)
 
 
 def _crossed(image: Image, random: Random) -> Image:
     """Draw a straight, dotted or zigzag line across."""
-    canvas = np.zeros((_SIDE, _SIDE), np.uint8)
-    start, end = random.uniform(0, _SIDE, 2)
+    canvas = np.zeros((SIDE, SIDE), np.uint8)
+    start, end = random.uniform(0, SIDE, 2)
     if random.random() < 0.5:
         end = start + random.uniform(-6, 6)
     steps = int(random.integers(2, 20))
@@ -117,12 +118,12 @@ def _crossed(image: Image, random: Random) -> Image:
         canvas = _clipped(canvas * random.uniform(1.0, 1.8))
     if random.random() < 0.3:
         gap = int(random.integers(1, 4))
-        canvas[:, np.arange(_SIDE) // gap % 2 == 0] = 0
+        canvas[:, np.arange(SIDE) // gap % 2 == 0] = 0
     return cv2.add(image, canvas)
 
 
 def _outlined(image: Image, random: Random) -> Image:
-    """Keep the outline of the strokes alone."""
+    """Keep only the outlines of the strokes."""
     if random.random() < 0.7:
         smooth = cv2.GaussianBlur(image, (0, 0), random.uniform(0.6, 1.2))
         low = random.uniform(20, 60)
@@ -133,7 +134,7 @@ def _outlined(image: Image, random: Random) -> Image:
 
 def _spattered(image: Image, random: Random) -> Image:
     """Cover blotches with dark gray."""
-    liquid = cv2.GaussianBlur(random.normal(0, 1, (_SIDE, _SIDE)), (0, 0), random.uniform(0.7, 2))
+    liquid = cv2.GaussianBlur(random.normal(0, 1, (SIDE, SIDE)), (0, 0), random.uniform(0.7, 2))
     level = np.quantile(liquid, random.uniform(0.5, 0.9))
     mud = cv2.GaussianBlur((liquid > level).astype(np.float32), (0, 0), random.uniform(0.5, 1.5))
     mud[mud < random.uniform(0.3, 0.9)] = 0
@@ -154,7 +155,7 @@ def _blurred(image: Image, random: Random) -> Image:
 def _shattered(image: Image, random: Random) -> Image:
     """Swap pixels with near ones, as through ground glass."""
     reach = random.uniform(0.5, 1.6)
-    rows, columns = np.mgrid[0:_SIDE, 0:_SIDE].astype(np.float32)
+    rows, columns = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32)
     at = [
         axis + random.uniform(-reach, reach, axis.shape).astype(np.float32)
         for axis in (columns, rows)

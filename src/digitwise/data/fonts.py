@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from digitwise.data.catalog import DIGITS
 from digitwise.data.normalization import fit_to_mnist
 from digitwise.errors import DigitwiseError
 
-DIGITS = "0123456789"
 # Letters and symbols that look like no digit in any common hand. Left out are those that do: B, C,
 # D, F, G, I, J, L, O, Q, S, T, U, V, Y, Z, a, b, c, f, g, h, i, j, l, n, o, q, r, s, t, u, v, y, z,
 # &, $, > and brackets. An arched 1 looks like an n, an open 4 like an h or a u, a roofed 5 like an
@@ -50,8 +50,8 @@ class HandwritingFont:
 
     Attributes:
         path: the font file, in any format that FreeType opens.
-        license: the license's name, empty where it is unknown.
-        copyright: the copyright line, empty where it is unknown.
+        license: the license's name, empty if unknown.
+        copyright: the copyright line, empty if unknown.
     """
 
     path: Path
@@ -119,7 +119,7 @@ class Glyphs:
     """Digits and other characters of handwriting fonts, drawn with random pens.
 
     Args:
-        fonts: the fonts; those without a character are left out for it.
+        fonts: the fonts; characters that a font lacks are skipped.
     """
 
     def __init__(self, fonts: Sequence[HandwritingFont]) -> None:
@@ -170,8 +170,8 @@ def find_fonts(folder: Path) -> list[HandwritingFont]:
     """Find the fonts in a folder, sorted by name.
 
     Args:
-        folder: holds font files and, if at hand, a table `SOURCES.tsv` with the columns `file`,
-            `license` and `copyright`.
+        folder: contains font files, and optionally a table `SOURCES.tsv` with the columns
+            `file`, `license` and `copyright`.
 
     Raises:
         DigitwiseError: the folder does not exist or has no fonts.

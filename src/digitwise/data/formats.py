@@ -1,5 +1,6 @@
 """IDX, NPZ, NPY, CSV, a folder of images per class → arrays. Bad files are turned away here."""
 
+import contextlib
 import csv
 import gzip
 import hashlib
@@ -23,7 +24,7 @@ from jaxtyping import Integer, Shaped, UInt8
 from digitwise.data.images import PICTURE_SUFFIXES, open_picture
 from digitwise.data.layout import find_layout
 from digitwise.data.mapped import Images, chunks, convert_images
-from digitwise.data.normalization import SIDE, fit_to_mnist, ink_bright, lift_ink
+from digitwise.data.normalization import SIDE, fit_all_to_mnist, fit_to_mnist, ink_bright, lift_ink
 from digitwise.errors import DigitwiseError, machine_error
 from digitwise.messages import say, warnings_ignored
 from digitwise.storage import is_marked
@@ -84,23 +85,41 @@ def read_path(path: str | Path) -> Contents:
             damaged or has the wrong contents.
     """
     path = Path(path)
-    try:
-        contents = read_as_stored(path)
+    with readable(path):
+        contents = _read_any(path)
         if contents.train is None and contents.test is None:
             raise DigitwiseError(f"{path}: holds no images")
         train, test = (
             part and _as_mnist(f"{path}{name}", part, contents.classes)
             for part, name in ((contents.train, ""), (contents.test, ", test set"))
         )
-    except PermissionError as error:
-        raise machine_error(f"read {error.filename or path}", error) from error
-    except OSError as error:
-        raise DigitwiseError(f"{path}: cannot be read: {error.strerror or error}") from error
     return Contents(train, test, contents.classes)
 
 
 def read_as_stored(path: Path) -> Contents:
     """Read a dataset in any of the formats, without converting images: see `read_path`."""
+    with readable(path):
+        return _read_any(path)
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn the operating system's errors while a path is read into ours.
+
+    Raises:
+        DigitwiseError: the path cannot be read.
+        MachineError: permission is missing.
+    """
+    try:
+        yield
+    except PermissionError as error:
+        raise machine_error(f"read {error.filename or path}", error) from error
+    except OSError as error:
+        raise DigitwiseError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _read_any(path: Path) -> Contents:
+    """Choose the reader for a path."""
     if not path.exists():
         raise DigitwiseError(f"{path}: no such file or folder")
     if path.is_dir():
@@ -674,10 +693,7 @@ def _as_mnist(name: str, images: LabeledImages, classes: tuple[str, ...] | None)
         )
         x = convert_images(x if x.shape[1] == x.shape[2] else np.asarray(x), layout.undo)
     if x.shape[1:] != (SIDE, SIDE):
-        fitted = np.empty((len(x), SIDE, SIDE), np.uint8)
-        for number, image in enumerate(x):
-            fitted[number] = fit_to_mnist(image)
-        x = fitted
+        x = fit_all_to_mnist(x)
     blank = sum(
         int((_flat(chunk).max(axis=1) == _flat(chunk).min(axis=1)).sum()) for chunk in chunks(x)
     )

@@ -14,7 +14,7 @@ from jaxtyping import Integer, UInt8
 
 from digitwise.bundle import Bundle, as_digit, is_dark_on_light, open_bundle
 from digitwise.data.mapped import Images
-from digitwise.data.normalization import SIDE, fit_to_mnist
+from digitwise.data.normalization import SIDE, fit_all_to_mnist
 from digitwise.data.preprocessing import add_channel, normalize
 
 _SAMPLE = 300  # images to decide from
@@ -113,5 +113,5 @@ def _accuracy(
 ) -> float:
     """Return a network's accuracy on images."""
     if x.shape[1:] != (SIDE, SIDE):
-        x = np.stack([fit_to_mnist(image) for image in x])
+        x = fit_all_to_mnist(x)
     return float((bundle.predict(normalize(add_channel(x))).argmax(axis=1) == truth).mean())

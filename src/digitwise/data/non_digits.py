@@ -139,7 +139,7 @@ def _shape(random: Random) -> Image:
         _draw_silhouette,
         _draw_silhouette,
         _draw_frame,
-        _draw_lying_stroke,
+        _draw_flat_stroke,
         _draw_grid,
         _draw_face,
     )
@@ -181,8 +181,6 @@ def _draw_silhouette(canvas: UInt8[np.ndarray, "96 96"], random: Random) -> None
     along = np.linspace(0, 1, 88)
     knots = int(random.integers(2, 7))
     profile = np.interp(along, np.linspace(0, 1, knots), random.uniform(0.15, 1.0, knots))
-    if random.random() < 0.5:
-        profile = np.interp(along, np.linspace(0, 1, knots), profile[:: 88 // knots][:knots])
     half = 44 * profile * random.uniform(0.5, 1.0)
     across = np.abs(np.arange(88) - 43.5)
     if random.random() < 0.4:  # a base instead of an axis
@@ -202,7 +200,7 @@ def _draw_silhouette(canvas: UInt8[np.ndarray, "96 96"], random: Random) -> None
 
 
 def _draw_frame(canvas: UInt8[np.ndarray, "96 96"], random: Random) -> None:
-    """Draws a box or a circle with something across it."""
+    """Draw a box with one or two diagonals."""
     thickness = int(random.integers(2, 9))
     x, y = (int(value) for value in random.integers(8, 24, 2))
     right, bottom = (int(value) for value in random.integers(60, 90, 2))
@@ -212,7 +210,7 @@ def _draw_frame(canvas: UInt8[np.ndarray, "96 96"], random: Random) -> None:
         cv2.line(canvas, (right, y), (x, bottom), 255, thickness, cv2.LINE_AA)
 
 
-def _draw_lying_stroke(canvas: UInt8[np.ndarray, "96 96"], random: Random) -> None:
+def _draw_flat_stroke(canvas: UInt8[np.ndarray, "96 96"], random: Random) -> None:
     """Draw one or two roughly horizontal strokes."""
     for _ in range(int(random.integers(1, 3))):
         start, end = random.integers(8, 30), random.integers(60, 88)

@@ -1,5 +1,7 @@
 """Convert images of one character to MNIST's form; loading and reading both use it."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -56,6 +58,18 @@ def fit_to_mnist(ink: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "28 28"]:
     return field
 
 
+def fit_all_to_mnist(images: Any) -> UInt8[np.ndarray, "n 28 28"]:
+    """Bring each of several images to MNIST's form: see `fit_to_mnist`.
+
+    Args:
+        images: a sequence of gray images of any sizes, ink bright; an array, or images on disk.
+    """
+    fitted = np.empty((len(images), SIDE, SIDE), np.uint8)
+    for number, image in enumerate(images):
+        fitted[number] = fit_to_mnist(np.ascontiguousarray(image))
+    return fitted
+
+
 def normalize_images(
     x: UInt8[np.ndarray, "n 28 28"], normalize: str = "auto"
 ) -> tuple[UInt8[np.ndarray, "n 28 28"], Bool[np.ndarray, " n"]]:
@@ -98,8 +112,7 @@ def _is_in_mnist_form(image: UInt8[np.ndarray, "28 28"]) -> bool:
     box = _ink_box(image)
     if box is None:
         return True
-    rows, columns = box
-    side = max(rows.stop - rows.start, columns.stop - columns.start)
+    side = max(image[box].shape)
     moments = cv2.moments(image)
     off_center = max(
         abs(moments[moment] / moments["m00"] - MASS_CENTER) for moment in ("m10", "m01")

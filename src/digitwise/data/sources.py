@@ -55,12 +55,10 @@ def find_sources(repeats: Mapping[str, int], *, download: bool) -> list[Source]:
     """
     found, missing = [], []
     for name, count in repeats.items():
-        dataset = find_dataset(name)
-        if dataset is None and download:
-            try:
-                dataset = load_dataset(name)
-            except UnavailableError:
-                download = False  # the others would only wait for the same network
+        try:
+            dataset = load_dataset(name) if download else find_dataset(name)
+        except UnavailableError:
+            dataset, download = None, False  # the others would wait for the same network
         if dataset is None:
             missing.append(name)
         else:
@@ -68,8 +66,7 @@ def find_sources(repeats: Mapping[str, int], *, download: bool) -> list[Source]:
     if missing:
         say(
             f"notice: training without {', '.join(missing)}, which could not be found: for better "
-            f"accuracy, run digitwise datasets fetch {missing[0]}"
-            f"{' and so on' if len(missing) > 1 else ''}, or set DIGITWISE_DATA"
+            "accuracy, get them with digitwise datasets fetch, or set DIGITWISE_DATA"
         )
     return found
 

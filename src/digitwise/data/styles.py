@@ -1,7 +1,7 @@
 """Ways to write digits that MNIST's writers seldom used, drawn along a digit's own strokes.
 
 Bars on 7s, upstrokes and feet on 1s, lightning-shaped and open 4s, curled tails of 9s, slashed and
-dotted zeros: `restyle` adds them to real digits where their skeletons say, and `write_allograph`
+dotted zeros: `restyle` adds them to real digits, along their skeletons, and `write_allograph`
 writes whole digits from strokes.
 """
 
@@ -79,7 +79,7 @@ def restyle(image: Image, skeleton: Bool[np.ndarray, "28 28"], label: int, rando
         image: an MNIST-like digit, ink bright.
         skeleton: its strokes, one pixel wide.
         label: the digit, 0 to 9.
-        random: decides which stroke, and its shape.
+        random: the source of all random choices.
 
     Returns:
         The digit with the stroke, or as it was if its skeleton has no place for one.
@@ -104,7 +104,7 @@ def write_allograph(label: int, random: Random) -> Image:
 
     Args:
         label: the digit, 0 to 9.
-        random: decides the form, its proportions and the pen.
+        random: the source of all random choices.
     """
     forms = _ALLOGRAPHS[label]
     strokes = forms[int(random.integers(len(forms)))](random)
@@ -126,7 +126,7 @@ def _draw(canvas: Canvas, points: Points, thickness: int) -> None:
     cv2.polylines(canvas, [at], False, 255, thickness, cv2.LINE_AA, shift=4)
 
 
-def _smooth(points: Points, sharpness: float = 0.5) -> Points:
+def _smooth(points: Points) -> Points:
     """Run a Catmull-Rom spline through points; two points give a straight line."""
     if len(points) < 3:
         return points
@@ -134,9 +134,9 @@ def _smooth(points: Points, sharpness: float = 0.5) -> Points:
     t = np.linspace(0, 1, 8, endpoint=False)[:, np.newaxis]
     curve = [
         b
-        + sharpness * t * (c - a)
-        + t**2 * (2 * sharpness * a + (sharpness - 3) * b + (3 - 2 * sharpness) * c - sharpness * d)
-        + t**3 * (sharpness * (d - a) + (2 - sharpness) * b + (sharpness - 2) * c)
+        + t * (c - a) / 2
+        + t**2 * (2 * a - 5 * b + 4 * c - d) / 2
+        + t**3 * (3 * (b - c) + d - a) / 2
         for a, b, c, d in zip(ends, ends[1:], ends[2:], ends[3:], strict=False)
     ]
     return np.concatenate([*curve, points[-1:]])
@@ -192,9 +192,10 @@ def _upstroke_or_foot(pixels: Points, random: Random) -> list[Points]:
 
 def _curled(pixels: Points, random: Random) -> list[Points]:
     """Curl the tail of a 9 to the left and up."""
-    end, heading = _lower_end(pixels)
-    if end is None or heading is None:
+    found = _lower_end(pixels)
+    if found is None:
         return []
+    end, heading = found
     height = np.ptp(pixels[:, 1])
     angle = np.arctan2(heading[1], heading[0])
     radius = height * random.uniform(0.1, 0.3)
@@ -210,8 +211,8 @@ def _curled(pixels: Points, random: Random) -> list[Points]:
     return [np.array(points)]
 
 
-def _lower_end(pixels: Points) -> tuple[Point | None, Point | None]:
-    """Find where a digit's lowest stroke ends, and its direction there."""
+def _lower_end(pixels: Points) -> tuple[Point, Point] | None:
+    """Find where a digit's lowest stroke ends, and its direction there; None if it has no end."""
     present = {(int(x), int(y)) for x, y in pixels}
     ring = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j]
     middle = pixels[:, 1].min() + 0.6 * np.ptp(pixels[:, 1])
@@ -221,7 +222,7 @@ def _lower_end(pixels: Points) -> tuple[Point | None, Point | None]:
         if y > middle and sum((x + i, y + j) in present for i, j in ring) == 1
     ]
     if not ends:
-        return None, None
+        return None
     end = max(ends, key=lambda point: (point[1], point[0]))
     trail, seen = [end], {end}
     for _ in range(_BACK):
@@ -233,7 +234,7 @@ def _lower_end(pixels: Points) -> tuple[Point | None, Point | None]:
         seen.add(following[0])
     heading = np.subtract(end, trail[-1]).astype(float)
     length = float(np.hypot(*heading))
-    return (np.array(end, float), heading / length) if length else (None, None)
+    return (np.array(end, float), heading / length) if length else None
 
 
 def _slashed_or_dotted(pixels: Points, random: Random) -> list[Points]:

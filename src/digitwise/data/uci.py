@@ -1,6 +1,5 @@
 """Read handwritten digits in the formats in which the UCI repository publishes them."""
 
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,9 +7,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from digitwise.data.catalog import CatalogEntry
-from digitwise.data.formats import LabeledImages, idx_digest, read_as_stored
-from digitwise.data.normalization import fit_to_mnist
-from digitwise.errors import DigitwiseError, machine_error, missing_extra
+from digitwise.data.formats import LabeledImages, idx_digest, read_as_stored, readable
+from digitwise.data.normalization import fit_all_to_mnist
+from digitwise.errors import DigitwiseError, missing_extra
 
 _CLASSES = 10
 _SEMEION_SIDE = 16
@@ -48,7 +47,7 @@ def read_published(entry: CatalogEntry, folder: Path) -> LabeledImages:
             f"{folder}: not {entry.name} as published (differs in {', '.join(wrong)}): give the "
             "folder as --data to use it under another name, or replace its files"
         )
-    return LabeledImages(np.stack([fit_to_mnist(image) for image in stored.x]), stored.y)
+    return LabeledImages(fit_all_to_mnist(stored.x), stored.y)
 
 
 def _present(folder: Path, name: str) -> Path | None:
@@ -173,12 +172,8 @@ def _table(path: Path, columns: int, most: int) -> UInt8[np.ndarray, "n columns"
 
 def _text(path: Path) -> str:
     """Return a file's text, decompressed if it is a `.Z` file."""
-    try:
+    with readable(path):
         content = path.read_bytes()
-    except PermissionError as error:
-        raise machine_error(f"read {path}", error) from error
-    except OSError as error:
-        raise DigitwiseError(f"{path}: cannot be read: {error.strerror or error}") from error
     if path.suffix == ".Z":
         try:
             import unlzw3
@@ -188,7 +183,7 @@ def _text(path: Path) -> str:
             content = unlzw3.unlzw(content)
         except (ValueError, IndexError) as error:
             raise DigitwiseError(f"{path}: damaged: download it again") from error
-    return io.TextIOWrapper(io.BytesIO(content), "latin-1").read()
+    return content.decode("latin-1")
 
 
 def _malformed(path: Path, number: int, fault: str) -> DigitwiseError:

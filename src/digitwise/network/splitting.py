@@ -58,8 +58,8 @@ class Split:
     def within(self, indices: range) -> tuple[int, LabeledImages]:
         """Return how many different images of a range are trained on, and those held out."""
         trained, held = (
-            np.unique(all_[(all_ >= indices.start) & (all_ < indices.stop)])
-            for all_ in (self.shown, self.held)
+            np.unique(chosen[(chosen >= indices.start) & (chosen < indices.stop)])
+            for chosen in (self.shown, self.held)
         )
         return len(trained), LabeledImages(self.images.x[held], self.images.y[held])
 

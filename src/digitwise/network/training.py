@@ -5,7 +5,7 @@ import math
 import platform
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -34,7 +34,7 @@ from digitwise.data.formats import LabeledImages
 from digitwise.data.loading import SAMPLE_NOTICE, Dataset, load_dataset
 from digitwise.data.non_digits import non_digits
 from digitwise.data.preprocessing import add_channel, normalize
-from digitwise.data.sources import describe, find_sources, find_training_fonts
+from digitwise.data.sources import Source, describe, find_sources, find_training_fonts
 from digitwise.errors import (
     DigitwiseError,
     MissingClassWarning,
@@ -139,7 +139,7 @@ def train(
             learned too; left out, 300, of `fast`, whose batches are twice as large, 150, and
             none where a share of an epoch was asked for.
         learning_rate: the highest of the schedule; left out, the recipe's.
-        fonts: a folder of handwriting fonts for the reader to learn; left out, `fonts/` in the
+        fonts: a folder of handwriting fonts to train the reader on; by default `fonts/` in the
             folder that DIGITWISE_DATA names, if there is one.
         on_epoch: is told each epoch's figures, by the names in `history.csv`, once they are kept.
 
@@ -227,7 +227,7 @@ def _settle(
     )
     check_precision(precision)
     if fonts is not None:
-        _settle_fonts(fonts, recipe)  # refused before data is loaded
+        _find_fonts(fonts, recipe)  # refused before data is loaded
     plan_run(output, dataset or "data", architecture)
     taught_by = [open_bundle(teacher) for teacher in teachers]
     loaded = load_dataset(dataset, path, allow_sample=allow_sample)
@@ -253,7 +253,6 @@ def _settle(
             f"build_model('{architecture}', {len(data.classes) + 1}) has one"
         )
         recipe = replace(recipe, augmentation="handwriting")
-    font_digests = _settle_fonts(fonts, recipe)
     for name, teacher in zip(teachers, taught_by, strict=True):
         _check_teacher(name, teacher, data, recipe)
     run = plan_run(output, data.name, architecture)
@@ -276,9 +275,9 @@ def _settle(
         teachers=[str(teacher.path.absolute()) for teacher in taught_by],
         recipe=recipe,
         class_names=None if path is None else dataset,
-        sources={source.dataset.name: source.dataset.digests for source, _ in split.sources},
+        sources=_source_digests(source for source, _ in split.sources),
         fonts=None if fonts is None else str(Path(fonts).absolute()),
-        font_digests=font_digests,
+        font_digests=_font_digests(_find_fonts(fonts, recipe)),
     )
     if settings.total_epochs > math.ceil(settings.epochs):
         say(
@@ -288,8 +287,18 @@ def _settle(
     return settings, split, run
 
 
-def _settle_fonts(folder: str | Path | None, recipe: Recipe) -> dict[str, str]:
-    """Return the digest of each font to train on, by its name.
+def _source_digests(sources: Iterable[Source]) -> dict[str, dict[str, str]]:
+    """Return the digests of each source's arrays, by its name."""
+    return {source.dataset.name: source.dataset.digests for source in sources}
+
+
+def _font_digests(fonts: Iterable[HandwritingFont]) -> dict[str, str]:
+    """Return the digest of each font file, by the font's name."""
+    return {font.name: font.digest for font in fonts}
+
+
+def _find_fonts(folder: str | Path | None, recipe: Recipe) -> list[HandwritingFont]:
+    """Find the fonts that a recipe trains on.
 
     Raises:
         DigitwiseError: the recipe does not use fonts, or the folder has none.
@@ -297,9 +306,8 @@ def _settle_fonts(folder: str | Path | None, recipe: Recipe) -> dict[str, str]:
     if recipe.augmentation not in ("reading", "handwriting"):
         if folder is not None:
             raise DigitwiseError("--fonts needs --model reader: other models do not train on fonts")
-        return {}
-    fonts = find_training_fonts(None if folder is None else Path(folder))
-    return {font.name: font.digest for font in fonts}
+        return []
+    return find_training_fonts(None if folder is None else Path(folder))
 
 
 def _open_fonts(settings: TrainingSettings) -> list[HandwritingFont]:
@@ -311,7 +319,7 @@ def _open_fonts(settings: TrainingSettings) -> list[HandwritingFont]:
     if not settings.font_digests:
         return []
     fonts = find_training_fonts(None if settings.fonts is None else Path(settings.fonts))
-    if {font.name: font.digest for font in fonts} != settings.font_digests:
+    if _font_digests(fonts) != settings.font_digests:
         raise DigitwiseError(
             f"{settings.fonts or 'fonts/ in DIGITWISE_DATA'}: the fonts have changed since the run "
             "began: restore them, or start a new run"
@@ -429,7 +437,7 @@ def _continue(opened: Run, settings: TrainingSettings, on_epoch: OnEpoch | None)
             f"{split.data.source}: the data has changed since the run {opened.folder} began: "
             "start a new run"
         )
-    if {source.dataset.name: source.dataset.digests for source in sources} != settings.sources:
+    if _source_digests(sources) != settings.sources:
         raise DigitwiseError(
             f"{opened.folder}: {', '.join(settings.sources)} are missing or have changed since the "
             "run began: restore them, or start a new run"
@@ -655,12 +663,13 @@ def _leave_bundle(
         if len(validation.y):
             validated = score(unfinished, validation, data.name, "validation")
             record["validation"] = validated.summary()
-            record["sources"] = _describe_sources(split, unfinished) if split.sources else None
         if data.test is not None:
             tested = score(unfinished, data.test, data.name, data.source)
             record["test"] = tested.summary()
         if settings.start is not None:
             record["fine_tuning"] = _fine_tuning_record(settings, split, unfinished)
+        if split.sources:
+            record["sources"] = _describe_sources(split, unfinished)
         judged = [evaluation for evaluation in (validated, tested) if evaluation is not None]
         if judged:
             largest = max(judged, key=lambda evaluation: evaluation.images)
