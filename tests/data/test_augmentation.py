@@ -37,7 +37,7 @@ def _accuracy(x: np.ndarray, y: np.ndarray) -> float:
     return float((probabilities.argmax(axis=1) == y).mean())
 
 
-def test_labels_are_kept_and_an_eighth_becomes_no_digit(digits: Digits) -> None:
+def test_labels_are_kept_and_a_sixth_becomes_non_digits(digits: Digits) -> None:
     x, y = digits
     images, labels = augment(x, y, 10, np.random.default_rng(0))  # without fonts
     assert images.shape == x.shape
@@ -71,7 +71,7 @@ def test_strokes_of_other_hands_leave_a_digit_what_it_is(digits: Digits, label: 
 def test_digits_written_from_strokes_are_recognized(label: int) -> None:
     random = np.random.default_rng(0)
     x = np.stack([write_allograph(label, random) for _ in range(200)])
-    assert _accuracy(x, np.full(200, label, np.uint8)) > 0.7
+    assert _accuracy(x, np.full(200, label, np.uint8)) > 0.85
 
 
 def test_skeletons_are_thin_and_keep_the_number_of_loops(digits: Digits) -> None:

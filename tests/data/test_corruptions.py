@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import digitwise as dw
+
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from corruptions import CORRUPTIONS
 
@@ -39,3 +41,10 @@ def test_corruptions_have_their_published_strength(digits: Digits) -> None:
     shrunk = [(image.max(axis=1) > 60).sum() for image in changed["scale"]]
     assert abs(np.mean(shrunk) / np.mean(height) - 0.7) < 0.05
     assert set(np.unique(changed["canny_edges"])) == {0, 255}
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_corrupted_digits_are_recognized(name: str, digits: Digits) -> None:
+    x, y = digits[0][:500], digits[1][:500]
+    found = dw.Reader().classify(CORRUPTIONS[name](x, np.random.default_rng(0)))
+    assert (found.classes == y).mean() > 0.9

@@ -96,7 +96,7 @@ def test_hiding_what_a_map_calls_important_costs_more_than_hiding_a_random_tenth
         some = random.permutation(image.size)[:TENTH]
         fall, by_chance = (_fall(explainer, image, part, label) for part in (important, some))
         lower += fall > by_chance
-    assert lower >= 0.95 * 500
+    assert lower >= 0.9 * 500
 
 
 def test_integrated_gradients_add_up_to_what_the_digit_gained(

@@ -1,5 +1,6 @@
 """A reader is trained on other datasets and on fonts in addition to MNIST, and records them."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -72,17 +73,23 @@ def test_sources_are_recorded_without_validation_too(data: Path) -> None:
     assert semeion["validation_accuracy"] is None
 
 
-@pytest.mark.parametrize("change", ["font", "source"])
-def test_a_run_is_not_resumed_with_other_sources(
-    data: Path, change: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(*_: object, **__: object) -> None:
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupt training before the first batch."""
+
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("digitwise.network.fitting.fit", interrupted)
+        patch.setattr("digitwise.network.fitting.fit", interrupt)
         with pytest.raises(KeyboardInterrupt):
             _train()
+
+
+@pytest.mark.parametrize("change", ["font", "source"])
+def test_a_run_is_not_resumed_with_other_sources(
+    data: Path, interrupted: None, change: str
+) -> None:
     if change == "font":
         shutil.copy(FONTS / "DejaVuSerif.ttf", data / "fonts")
         message = "the fonts have changed"
@@ -94,11 +101,11 @@ def test_a_run_is_not_resumed_with_other_sources(
 
 
 def test_without_sources_and_fonts_it_trains_and_says_so(
-    capsys: pytest.CaptureFixture[str],
+    interrupted: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bundle = _train()
-    assert bundle.record["sources"] is None
-    assert bundle.record["fonts"] == []
+    settings = json.loads(Path("run/settings.json").read_text())
+    assert settings["sources"] == {}
+    assert settings["font_digests"] == {}
     said = capsys.readouterr().err
     assert "training without semeion, multiple-features, optdigits" in said
     assert "training without handwriting fonts" in said

@@ -283,8 +283,8 @@ def test_a_large_0_is_no_sheet_of_paper(reader: dw.Reader, digits: Digits) -> No
 
 def test_what_is_no_digit_is_not_read_as_one(reader: dw.Reader, fashion_mnist: Path) -> None:
     clothes = dw.load_data(path=fashion_mnist)[1][0]
-    assert reader.classify(clothes, normalize="never").accepted.mean() < 0.025
-    assert reader.classify(clothes).accepted.mean() < 0.04
+    assert reader.classify(clothes, normalize="never").accepted.mean() < 0.02
+    assert reader.classify(clothes).accepted.mean() < 0.02
 
 
 def _with_threshold(folder: Path, rejection: dict | None) -> dw.Reader:
@@ -340,8 +340,7 @@ def test_the_recorded_rejection_rate_matches_the_reader(
     )
     validation = split.validation_images
     found = _rejection(reader.bundle, validation, settings.seed)
-    for figure in ("min_confidence", "digits_passing"):  # the synthetic non-digits may change
-        assert found[figure] == record["rejection"][figure]
+    assert found == record["rejection"]
     passing = reader.classify(validation.x, normalize="never").accepted.mean()
     assert passing == record["rejection"]["digits_passing"]
 

@@ -21,9 +21,9 @@ from digitwise.data.styles import restyle, skeletons, write_allograph
 
 NON_DIGIT_SHARE = 1 / 6  # of a reader's training images
 _RESTYLED = {0: 0.15, 1: 0.4, 7: 0.35, 9: 0.25}  # shares of each digit's images
-_WRITTEN = {1: 0.15, 3: 0.07, 4: 0.2, 5: 0.08, 7: 0.1, 9: 0.13}
+_WRITTEN = {1: 0.15, 3: 0.07, 4: 0.16, 5: 0.08, 7: 0.1, 9: 0.13}
 _FROM_FONTS = 0.06
-_DISTURBED = 0.15
+_DISTURBED = 0.12
 Random = np.random.Generator
 
 

@@ -18,7 +18,7 @@ _HERSHEY = (
     cv2.FONT_HERSHEY_SCRIPT_SIMPLEX,
     cv2.FONT_HERSHEY_SCRIPT_COMPLEX,
 )
-_FROM_FONTS = 0.25  # share of non-digits, if there are fonts
+_FROM_FONTS = 0.2  # share of non-digits, if there are fonts
 _TURNS = {  # digit: the quarter turns after which it is not a digit
     **dict.fromkeys((1, 2, 4, 5, 6, 8, 9), (1, 3)),
     **dict.fromkeys((3, 7), (1, 2, 3)),
@@ -88,16 +88,21 @@ def _joined(
     if len(ones) and random.random() < 0.3:
         members[1] = random.choice(ones)
     random.shuffle(members)
-    canvas = np.zeros((40, 96), np.uint8)
+    is_uneven = random.random() < 0.4  # as when a 7 hangs far below a 4
+    canvas = np.zeros((60, 110), np.uint8)
     at = 4
     for image in x[members]:
         left, right = ink_columns(image)
         crop = image[:, left : right + 1]
-        top = 6 + int(random.integers(-3, 4))
-        region = canvas[top : top + SIDE, at : at + crop.shape[1]]
-        np.maximum(region, crop[:, : region.shape[1]], out=region)
-        at += crop.shape[1] + int(random.integers(-3, 4))
-        at = max(4, at)
+        if is_uneven:
+            height = int(SIDE * random.uniform(0.6, 1.2))
+            width = max(1, int(crop.shape[1] * random.uniform(0.6, 1.2)))
+            crop = cv2.resize(crop, (width, height), interpolation=cv2.INTER_AREA)
+        reach = 8 if is_uneven else 3
+        top = 12 + int(random.integers(-reach, reach + 1))
+        region = canvas[top : top + len(crop), at : at + crop.shape[1]]
+        np.maximum(region, crop, out=region)
+        at = max(4, at + crop.shape[1] + int(random.integers(-3, 5 if is_uneven else 4)))
     return fit_to_mnist(canvas)
 
 
@@ -131,13 +136,15 @@ def _scribble(random: Random) -> Image:
 
 
 def _shape(random: Random) -> Image:
-    """Draw a silhouette, a blob, a textured patch, a frame, a flat stroke, a grid or a face."""
+    """Draw a silhouette, an object, a blob, a texture, a frame, a flat stroke, a grid or a face."""
     drawers: tuple[Callable[[UInt8[np.ndarray, "96 96"], Random], None], ...] = (
         _draw_blob,
         _draw_texture,
         _draw_silhouette,
         _draw_silhouette,
         _draw_silhouette,
+        _draw_object,
+        _draw_object,
         _draw_frame,
         _draw_flat_stroke,
         _draw_grid,
@@ -181,7 +188,7 @@ def _draw_silhouette(canvas: UInt8[np.ndarray, "96 96"], random: Random) -> None
     along = np.linspace(0, 1, 88)
     knots = int(random.integers(2, 7))
     profile = np.interp(along, np.linspace(0, 1, knots), random.uniform(0.15, 1.0, knots))
-    half = 44 * profile * random.uniform(0.5, 1.0)
+    half = 44 * profile * random.uniform(0.3, 1.0)
     across = np.abs(np.arange(88) - 43.5)
     if random.random() < 0.4:  # a base instead of an axis
         across, half = np.arange(88)[::-1].astype(float), 2 * half
@@ -195,8 +202,29 @@ def _draw_silhouette(canvas: UInt8[np.ndarray, "96 96"], random: Random) -> None
         gray += random.normal(0, random.uniform(20, 80), (22, 22)).repeat(4, 0).repeat(4, 1)
     if random.random() < 0.4:  # stripes
         gray += random.uniform(20, 90) * (along * random.integers(3, 12) % 1 < 0.4)
+    if random.random() < 0.25:  # lighter at the edges, as cloth is
+        within = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 3)
+        gray += random.uniform(40, 120) * (within < random.uniform(3, 12))
     shape = np.where(inside, np.clip(gray, 20, 255), 0).astype(np.uint8)
     canvas[4:92, 4:92] = np.rot90(shape, int(random.integers(4)))
+
+
+def _draw_object(canvas: UInt8[np.ndarray, "96 96"], random: Random) -> None:
+    """Fill a part, and draw thin strokes from it, like handles, straps or legs."""
+    x, y = random.uniform(4, 60, 2)
+    width, height = random.uniform(14, 44, 2)
+    if random.random() < 0.5:  # flat, like a sole
+        x, width, height = random.uniform(4, 16), random.uniform(50, 80), random.uniform(4, 16)
+    corners = np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]])
+    corners += random.normal(0, 7, corners.shape)
+    gray = int(random.integers(80, 256))
+    cv2.fillPoly(canvas, [np.round(corners).astype(np.int32)], gray, cv2.LINE_AA)
+    for _ in range(int(random.integers(2, 7))):
+        start = corners[random.integers(4)] + random.normal(0, 8, 2)
+        knots = start + np.cumsum(random.normal(0, 22, (int(random.integers(2, 5)), 2)), axis=0)
+        stroke = np.clip(np.concatenate([start[np.newaxis], knots]), 2, 94)
+        pen = int(random.integers(2, 8))
+        cv2.polylines(canvas, [np.round(stroke).astype(np.int32)], False, gray, pen, cv2.LINE_AA)
 
 
 def _draw_frame(canvas: UInt8[np.ndarray, "96 96"], random: Random) -> None:

@@ -288,7 +288,7 @@ def _one_stroke_4(random: Random) -> Strokes:
     """Down, right, up and down again without lifting the pen."""
     u = random.uniform
     bar = u(0.45, 0.65)
-    if random.random() < 0.4:  # no second stroke upwards
+    if random.random() < 0.3:  # no second stroke upwards
         turn = (u(0.6, 0.95), bar + u(-0.08, 0.05))
         return [[(u(0.4, 0.8), 0.0), (u(0.0, 0.15), bar)], [(0.08, bar), turn, (u(0.5, 0.9), 1.0)]]
     return [
@@ -306,11 +306,11 @@ def _one_stroke_4(random: Random) -> Strokes:
 def _curved_4(random: Random) -> Strokes:
     """A round left side that runs into the bar, and a stem across the bar."""
     u = random.uniform
-    bar, stem = u(0.5, 0.7), u(0.45, 0.7)
+    bar, stem = u(0.5, 0.7), u(0.55, 0.8)
     return [
         [
-            (u(0.5, 0.7), u(0.0, 0.1)),
-            (u(0.15, 0.35), 0.12),
+            (u(0.25, 0.5), u(0.0, 0.1)),
+            (u(0.08, 0.2), 0.15),
             (u(0.0, 0.1), bar - 0.22),
             (u(0.15, 0.3), bar),
             (u(0.85, 1.1), bar - u(0.0, 0.2)),
@@ -439,7 +439,7 @@ def _roofed_5(random: Random) -> Strokes:
 _ALLOGRAPHS: dict[int, Sequence[Callable[[Random], Strokes]]] = {
     1: (_upstroke_1,),
     3: (_flat_3,),
-    4: (_lightning_4, _lightning_4, _one_stroke_4, _one_stroke_4, _curved_4),
+    4: (_lightning_4, _lightning_4, _one_stroke_4, _curved_4),
     5: (_hooked_5, _roofed_5),
     7: (_barred_7,),
     9: (_curled_9, _curled_9, _open_9),

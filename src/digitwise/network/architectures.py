@@ -105,14 +105,14 @@ def _fast(classes: int) -> Layers:
 def _reader(classes: int) -> Layers:
     """Six convolutions and global average pooling, to be trained with augmentation."""
     return [
-        *_normalized_convolution(32, 5, strides=2, padding="same"),
+        *_normalized_convolution(48, 5, strides=2, padding="same"),
         *_normalized_convolution(48, 3, padding="same"),
         *_normalized_convolution(64, 3, padding="same"),
         layers.MaxPooling2D((2, 2)),
-        *_normalized_convolution(96, 3, padding="same"),
-        *_normalized_convolution(96, 3, padding="same"),
+        *_normalized_convolution(112, 3, padding="same"),
+        *_normalized_convolution(112, 3, padding="same"),
         layers.AveragePooling2D((2, 2)),
-        *_normalized_convolution(128, 3, padding="same"),
+        *_normalized_convolution(144, 3, padding="same"),
         layers.GlobalAveragePooling2D(),
         layers.Dropout(0.2),
         layers.Dense(classes),

@@ -69,7 +69,7 @@ RECIPES = {
         batch_size=256,
     ),
     "reader": Recipe(
-        epochs=20,
+        epochs=28,
         learning_rate=4e-3,
         schedule="cosine",
         optimizer="muon",
