@@ -74,8 +74,8 @@ def test_sources_are_recorded_without_validation_too(data: Path) -> None:
 
 
 @pytest.fixture
-def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupt training before the first batch."""
+def notices(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """Start a training, interrupt it before the first batch, and return what it reported."""
 
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -84,12 +84,11 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setattr("digitwise.network.fitting.fit", interrupt)
         with pytest.raises(KeyboardInterrupt):
             _train()
+    return capsys.readouterr().err
 
 
 @pytest.mark.parametrize("change", ["font", "source"])
-def test_a_run_is_not_resumed_with_other_sources(
-    data: Path, interrupted: None, change: str
-) -> None:
+def test_a_run_is_not_resumed_with_other_sources(data: Path, notices: str, change: str) -> None:
     if change == "font":
         shutil.copy(FONTS / "DejaVuSerif.ttf", data / "fonts")
         message = "the fonts have changed"
@@ -100,15 +99,12 @@ def test_a_run_is_not_resumed_with_other_sources(
         dw.resume("run")
 
 
-def test_without_sources_and_fonts_it_trains_and_says_so(
-    interrupted: None, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_sources_and_fonts_it_trains_and_says_so(notices: str) -> None:
     settings = json.loads(Path("run/settings.json").read_text())
     assert settings["sources"] == {}
     assert settings["font_digests"] == {}
-    said = capsys.readouterr().err
-    assert "training without semeion, multiple-features, optdigits" in said
-    assert "training without handwriting fonts" in said
+    assert "training without semeion, multiple-features, optdigits" in notices
+    assert "training without handwriting fonts" in notices
 
 
 @pytest.mark.parametrize(
