@@ -78,9 +78,9 @@ def _fall(explainer: Explainer, image: np.ndarray, pixels: np.ndarray, label: in
     return float(before - after)
 
 
-@pytest.mark.parametrize("method", ["class activation", "occlusion"])
+@pytest.mark.parametrize(("method", "least"), [("class activation", 0.94), ("occlusion", 0.95)])
 def test_hiding_what_a_map_calls_important_costs_more_than_hiding_a_random_tenth(
-    explainer: Explainer, digits: Digits, method: str
+    explainer: Explainer, digits: Digits, method: str, least: float
 ) -> None:
     random = np.random.default_rng(0)
     lower = 0
@@ -96,7 +96,7 @@ def test_hiding_what_a_map_calls_important_costs_more_than_hiding_a_random_tenth
         some = random.permutation(image.size)[:TENTH]
         fall, by_chance = (_fall(explainer, image, part, label) for part in (important, some))
         lower += fall > by_chance
-    assert lower >= 0.9 * 500
+    assert lower >= least * 500
 
 
 def test_integrated_gradients_add_up_to_what_the_digit_gained(

@@ -89,7 +89,7 @@ def _joined(
         members[1] = random.choice(ones)
     random.shuffle(members)
     is_uneven = random.random() < 0.4  # as when a 7 hangs far below a 4
-    canvas = np.zeros((60, 110), np.uint8)
+    canvas = np.zeros((60, 120), np.uint8)  # holds three enlarged digits
     at = 4
     for image in x[members]:
         left, right = ink_columns(image)
