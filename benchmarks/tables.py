@@ -118,13 +118,14 @@ def hands_table() -> str:
 
     for name, figures in kept["sets"].items():
         images = f"{figures['images']:,}" if "images" in figures else "–"
-        cells = (cell(figures, "accuracy"), cell(kept["plain"][name], "accuracy"))
+        plain = kept["plain"][name].get("accuracy")
+        cells = (cell(figures, "accuracy"), "–" if plain is None else _spread(plain, None))
         rest = (cell(figures, "accepted"), cell(figures, "calibration_error"))
         lines.append(f"| {' | '.join([name, images, *cells, *rest])} |")
     seeds = len(kept["settings"]["bundles"])
     over = f", mean ± deviation over {seeds} seeds" if seeds > 1 else ""
-    plain = "a plain network: `fast`, trained on MNIST alone"
-    return "\n".join([*lines, "", f"{_quoted(kept)}{over}; {plain}"])
+    beside = "a plain network: `fast`, trained on MNIST alone"
+    return "\n".join([*lines, "", f"{_quoted(kept)}{over}; {beside}"])
 
 
 def reading_table() -> str:
