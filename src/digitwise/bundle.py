@@ -99,6 +99,11 @@ class Bundle:
         return str(self.record["architecture"]["name"])
 
     @property
+    def classifies(self) -> bool:
+        """Whether the network classifies images, and does not read whole pages or lines."""
+        return self.architecture not in ("page", "line")
+
+    @property
     def expects_mnist_form(self) -> bool:
         """Whether it was trained on MNIST's images, so that others are converted to their form."""
         return bool(self.record["dataset"]["name"] == "mnist")
@@ -130,7 +135,7 @@ class Bundle:
         file = int8 if int8.is_file() else self.path / ONNX_FILE
         session = open_session(file)
         outputs, known = _outputs(session), len(self.classes)
-        if outputs not in (known, known + 1):
+        if outputs not in (known, known + 1) and self.classifies:
             raise DigitwiseError(
                 f"{file}: has {outputs} outputs for {known} classes: the file is another bundle's"
             )
@@ -256,10 +261,29 @@ def open_bundle(path: str | Path) -> Bundle:
     fault = _fault(record)
     if fault:
         raise DigitwiseError(f"{file}: not a bundle's record: {fault}")
-    for name in (KERAS_FILE, ONNX_FILE):
+    bundle = Bundle(folder, record)
+    for name in (KERAS_FILE, ONNX_FILE) if bundle.classifies else (INT8_FILE,):
         if not (folder / name).is_file():
-            raise DigitwiseError(f"{folder}: the bundle lacks {name}: train it anew")
-    return Bundle(folder, record)
+            raise DigitwiseError(f"{folder}: the bundle lacks {name}: train it again")
+    return bundle
+
+
+def open_classifier(bundle: Bundle | str | Path) -> Bundle:
+    """Open a bundle that classifies single images: see `open_bundle`.
+
+    Args:
+        bundle: its path, or the bundle itself.
+
+    Raises:
+        DigitwiseError: it cannot be opened, or its network reads whole pages or lines.
+    """
+    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    if not opened.classifies:
+        raise DigitwiseError(
+            f"{opened.path}: a {opened.architecture} network does not classify single digits: "
+            "use a bundle of another model"
+        )
+    return opened
 
 
 def _fault(record: Any) -> str | None:
@@ -360,7 +384,7 @@ def _threads() -> int:
 
 def predict_raw(
     session: "onnxruntime.InferenceSession", x: Float32[np.ndarray, "n h w c"]
-) -> Float32[np.ndarray, "n classes"]:
+) -> Float32[np.ndarray, "n ..."]:
     """Runs images through a network in batches.
 
     Returns:

@@ -283,10 +283,10 @@ def evaluate(
     json_output: JsonOption = False,
 ) -> None:
     """Test a bundle on images that it was not trained on."""
-    from digitwise.bundle import open_bundle
+    from digitwise.bundle import open_classifier
     from digitwise.network.evaluation import evaluate as evaluate_bundle
 
-    opened = open_bundle(bundle)
+    opened = open_classifier(bundle)
     drawn: list[Path] = []
     with protected([opened.path, data]):
         if output is not None:
@@ -335,9 +335,9 @@ def export(
 ) -> None:
     """Write a bundle's network in another form, compared with the Keras model."""
     _set_verbose(verbose)
-    from digitwise.bundle import open_bundle
+    from digitwise.bundle import open_classifier
 
-    opened = open_bundle(bundle)  # before Keras is imported
+    opened = open_classifier(bundle)  # before Keras is imported
     from digitwise.network.exporting import export as export_bundle
 
     exported = export_bundle(opened, form.value, output, int8=int8, force=force)
@@ -615,11 +615,11 @@ def explain(
     json_output: JsonOption = False,
 ) -> None:
     """Show how the network came to each digit of a picture."""
-    from digitwise.bundle import open_bundle
+    from digitwise.bundle import open_classifier
     from digitwise.insight.explanation import PAGE_FILE, PICTURE_FILE
     from digitwise.insight.explanation import explain as explain_picture
 
-    opened = open_bundle(bundle)
+    opened = open_classifier(bundle)
     files: list[Path] = []
     with protected([image, opened.path, neighbours]):
         if output is not None:
@@ -653,9 +653,9 @@ def report(
     json_output: JsonOption = False,
 ) -> None:
     """Write one HTML file about a bundle: how it learned, how well it reads, what it sees."""
-    from digitwise.bundle import open_bundle
+    from digitwise.bundle import open_classifier
 
-    opened = open_bundle(bundle)  # before matplotlib is imported
+    opened = open_classifier(bundle)  # before matplotlib is imported
     from digitwise.insight.report import report as write_report
 
     file = write_report(

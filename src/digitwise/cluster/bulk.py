@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from digitwise.bundle import RECORD_FILE, Bundle, open_bundle
+from digitwise.bundle import RECORD_FILE, Bundle, open_classifier
 from digitwise.cluster.connection import LOCAL, check_ray, connected
 from digitwise.cluster.listing import (
     Input,
@@ -152,7 +152,7 @@ def read_in_bulk(
         MachineError: the disk is full or permission is missing; what is done is kept.
     """
     check_ray("reading on a cluster")
-    opened = open_bundle(bundle)
+    opened = open_classifier(bundle)
     folder = Path(output).absolute()
     job = _Job(folder)
     started = time.perf_counter()

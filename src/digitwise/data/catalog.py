@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from digitwise.errors import unknown_name
 
 DIGITS = tuple("0123456789")
+SIGNS = "+-×÷=()/.,"
+CHARACTERS = "".join(DIGITS) + SIGNS  # what a page network tells apart, besides others
+OTHER = len(CHARACTERS)  # the class of letters and other symbols
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,14 @@ class HandwritingFont:
         ink = canvas.getbbox()
         return None if ink is None else np.asarray(canvas.crop(ink))
 
+    def box(self, character: str) -> tuple[float, float, float, float]:
+        """Return the left, upper, right and lower edge of a character's ink.
+
+        In pixels, at 72 pixels to the em, from the point where it stands on the baseline.
+        """
+        left, top, right, bottom = self._font.getbbox(character, anchor="ls")
+        return float(left), float(top), float(right), float(bottom)
+
 
 class Glyphs:
     """Digits and other characters of handwriting fonts, drawn with random pens.

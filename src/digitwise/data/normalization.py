@@ -127,6 +127,19 @@ def _is_in_mnist_form(image: UInt8[np.ndarray, "28 28"]) -> bool:
     return bool(pieces > _MOST_PIECES or is_filled)
 
 
+def surround(
+    page: UInt8[np.ndarray, "h w"], margins: tuple[int, int, int, int]
+) -> UInt8[np.ndarray, "new_h new_w"]:
+    """Add blank margins to a page, as bright as most of its edge.
+
+    Args:
+        page: gray levels.
+        margins: pixels above, below, to the left and to the right.
+    """
+    paper = float(np.median(_edge(page)))
+    return cv2.copyMakeBorder(page, *margins, cv2.BORDER_CONSTANT, value=paper)
+
+
 def ink_bright(grey: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
     """Turns a picture of one character so that its ink is bright.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float32, Integer, UInt8
 
-from digitwise.bundle import Bundle, as_digit, open_bundle
+from digitwise.bundle import Bundle, as_digit, open_classifier
 from digitwise.data.formats import LabeledImages
 from digitwise.data.images import Source
 from digitwise.data.preprocessing import add_channel, normalize
@@ -171,7 +171,7 @@ def explain(
         DigitwiseError: the picture cannot be read, the neighbors are not labeled images, or the
             bundle lacks what explaining needs.
     """
-    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    opened = open_classifier(bundle)
     explainer = Explainer(opened)
     known_digits = None if neighbors is None else _checked_neighbors(neighbors, opened.classes)
     reading = Reader(opened).read(source)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Integer, UInt8
 
-from digitwise.bundle import Bundle, open_bundle
+from digitwise.bundle import Bundle, open_classifier
 from digitwise.errors import missing_extra
 from digitwise.insight import figures, pages
 from digitwise.insight.activations import Explainer
@@ -73,7 +73,7 @@ def report(
         MachineError: the disk is full or permission is missing.
     """
     file = Path(output)
-    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    opened = open_classifier(bundle)
     with protected([opened.path, path]):
         check_output(file, force=force)
         page = _page(opened, dataset, path, allow_sample)

@@ -17,25 +17,37 @@ def build_model(
     name: str = "tutorial",
     classes: int = 10,
     input_shape: tuple[int, int, int] = (28, 28, 1),
-) -> "keras.Sequential":
+) -> "keras.Model":
     """Declares a network: the tutorial's fourth step.
 
     Args:
         name: "tutorial", the tutorial's own; "lenet5", the network of 1998; "fast", which
             reaches 99% in an epoch; "reader", which reads what is not from MNIST; "accurate", for
-            the most accuracy on one kind of data; or "small", of fewer than 10,000 parameters.
+            the most accuracy on one kind of data; "small", of fewer than 10,000 parameters;
+            "page", which finds and reads characters all over a page (`build_page_network`); or
+            "line", which reads a line as a whole (`build_line_network`). The other arguments do
+            not matter to the last two.
         classes: the number of classes, at least two; with one more than the data has,
             "reader" learns to reject non-digits.
         input_shape: height, width and channels of an image.
 
     Returns:
-        A plain `keras.Sequential`, built and not compiled. It takes (n, height, width, channels)
-        float32 in [0, 1] and gives (n, classes) probabilities.
+        A plain `keras.Sequential`, built and not compiled, which takes (n, height, width, channels)
+        float32 in [0, 1] and gives (n, classes) probabilities; for "page" and "line", a functional
+        model.
 
     Raises:
         DigitwiseError: the name is unknown, there are fewer than two classes, or the image is
             too small for the network.
     """
+    if name == "page":
+        from digitwise.network.pages import build_page_network
+
+        return build_page_network()
+    if name == "line":
+        from digitwise.network.lines import build_line_network
+
+        return build_line_network()
     if name not in _ARCHITECTURES:
         raise unknown_name("model", name, _ARCHITECTURES)
     if not isinstance(classes, int | np.integer) or classes < 2:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, Int64, Integer, UInt8
 
-from digitwise.bundle import SEEN_FILE, Bundle, open_bundle, soften
+from digitwise.bundle import SEEN_FILE, Bundle, open_classifier, soften
 from digitwise.data.formats import LabeledImages
 from digitwise.data.loading import Dataset, load_dataset, with_classes, with_test_set
 from digitwise.data.mapped import Images, chunks
@@ -179,7 +179,7 @@ def evaluate(
             the built-in sample only tests bundles trained on its training part; or the bundle has
             seen every image of it.
     """
-    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    opened = open_classifier(bundle)
     data = find_test_data(opened, dataset, path, allow_sample=allow_sample)
     images, left_out = test_images(opened, data)
     images, normalized = _normalized(opened, data, images, normalize)

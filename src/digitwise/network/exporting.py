@@ -12,7 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from digitwise.bundle import KERAS_FILE, Bundle, open_bundle, open_session, predict_raw
+from digitwise.bundle import (
+    INT8_FILE,
+    KERAS_FILE,
+    ONNX_FILE,
+    Bundle,
+    open_classifier,
+    open_session,
+    predict_raw,
+)
 from digitwise.data.augmentation import augment
 from digitwise.data.catalog import CATALOG
 from digitwise.data.loading import built_in_sample
@@ -41,9 +49,13 @@ _REFUSALS = (
 )
 _EXAMPLES = 1000  # images, and as many of them distorted, that quantization measures
 _BATCH = 500
+_SMALLEST_PAGE = 32  # pixels: the side of a network's input that takes any size
 _DENSE = ("MatMul", "Gemm")  # what a dense layer is in ONNX
+_QUANTIZED = ("Conv", "Relu", "MaxPool", "AveragePool", "Add", "Resize")
+_COMPOSED_TOLERANCE = 1e-3  # largest difference of a score on a page or a line
+_CERTAIN = 0.5  # score of what is surely a character
 
-Network = Callable[[Float32[np.ndarray, "n h w c"]], Float32[np.ndarray, "n outputs"]]
+Network = Callable[[Float32[np.ndarray, "n h w c"]], Float32[np.ndarray, "n ..."]]
 
 
 @dataclass(frozen=True)
@@ -112,7 +124,7 @@ def export(
             missing, or the export disagrees with the model: then nothing is left.
         MachineError: the disk is full or permission is missing.
     """
-    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    opened = open_classifier(bundle)
     if form not in FORMS:
         raise unknown_name("format", form, FORMS)
     if int8 and FORMS[form].write_int8 is None:
@@ -161,9 +173,7 @@ def _export(opened: Bundle, form: str, target: Path, *, int8: bool, force: bool)
     )
 
 
-def export_onnx(
-    model: "keras.Sequential", path: Path, examples: Float32[np.ndarray, "n h w c"]
-) -> None:
+def export_onnx(model: "keras.Model", path: Path, examples: Float32[np.ndarray, "n h w c"]) -> None:
     """Writes a model as ONNX and checks it against the model.
 
     Args:
@@ -178,6 +188,61 @@ def export_onnx(
     with _removed_on_failure(path), _quiet():
         _write_onnx(model, path)
         _check_agreement(path.name, _run_onnx(path)(examples), _predict(model, examples))
+
+
+def export_pages(model: "keras.Model", folder: Path, tiles: Float32[np.ndarray, "n h w 1"]) -> None:
+    """Write a page network as ONNX, in float32 and in eight bits, and check both.
+
+    Args:
+        model: a float32 page network.
+        folder: where to write `model.onnx` and `model.int8.onnx`.
+        tiles: composed pages, to measure ranges on and to compare the answers.
+
+    Raises:
+        DigitwiseError: the scores differ from the model's; the file is removed.
+    """
+    _export_composed(model, folder, tiles, lambda answers: _sigmoid(answers[..., :-2]), heads=2)
+
+
+def export_lines(model: "keras.Model", folder: Path, lines: Float32[np.ndarray, "n h w 1"]) -> None:
+    """Write a line network as ONNX: see `export_pages`."""
+    _export_composed(model, folder, lines, _softmax, heads=1)
+
+
+def _export_composed(
+    model: "keras.Model",
+    folder: Path,
+    examples: Float32[np.ndarray, "n h w 1"],
+    scores_of: Callable[[np.ndarray], np.ndarray],
+    heads: int,
+) -> None:
+    """Write a network for composed pages or lines as ONNX, and check the scores of its answers."""
+    scores = scores_of(_predict(model, examples))
+    whole, small = folder / ONNX_FILE, folder / INT8_FILE
+    with _removed_on_failure(whole), _quiet():
+        _write_onnx(model, whole)
+        difference = float(np.abs(scores_of(_run_onnx(whole)(examples)) - scores).max())
+        if difference > _COMPOSED_TOLERANCE:
+            raise DigitwiseError(f"{whole.name}: disagrees with the model by {difference:.1e}")
+    with _removed_on_failure(small), _quiet():
+        _quantize_onnx(whole, small, examples, heads=("Conv", heads))
+        are_certain = scores.max(axis=-1) > _CERTAIN
+        found = scores_of(_run_onnx(small)(examples))[are_certain]
+        same = float((found.argmax(axis=-1) == scores[are_certain].argmax(axis=-1)).mean())
+        if same < 1 - _MOST_DIFFERING:
+            raise DigitwiseError(
+                f"{small.name}: in eight bits {1 - same:.1%} of the characters are read as "
+                f"something else (at most {_MOST_DIFFERING:.0%} is kept)"
+            )
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-logits))
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
 
 def export_int8(onnx_file: Path, path: Path, examples: Float32[np.ndarray, "n h w c"]) -> None:
@@ -199,7 +264,7 @@ def export_int8(onnx_file: Path, path: Path, examples: Float32[np.ndarray, "n h 
 
 
 @random_state_kept()
-def float32_copy(model: "keras.Sequential") -> "keras.Sequential":
+def float32_copy(model: "keras.Model") -> "keras.Model":
     """Rebuilds a model for inference: every layer in float32, without random augmentation.
 
     Keras's layers named Random… change nothing outside training, and have no ONNX form.
@@ -212,8 +277,9 @@ def float32_copy(model: "keras.Sequential") -> "keras.Sequential":
         config["layers"] = [
             layer for layer in config["layers"] if not layer["class_name"].startswith("Random")
         ]
-        copy = keras.Sequential.from_config(config)
-        copy(np.zeros((1, *model.input_shape[1:]), np.float32))  # an export wants one call
+        copy = type(model).from_config(config)
+        shape = (side or _SMALLEST_PAGE for side in model.input_shape[1:])
+        copy(np.zeros((1, *shape), np.float32))  # an export wants one call
         copy.set_weights(model.get_weights())
     except (TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -271,7 +337,7 @@ def _comparison_images(bundle: Bundle) -> _Images:
     return _Images(x, y, _scaled(shown), source)
 
 
-def _by_pieces(run: Network, x: UInt8[Images, "n h w"]) -> Float32[np.ndarray, "n outputs"]:
+def _by_pieces(run: Network, x: UInt8[Images, "n h w"]) -> Float32[np.ndarray, "n ..."]:
     """Run uint8 images, in memory or on disk, through a network in batches."""
     return np.concatenate([run(_scaled(piece)) for piece in chunks(x)])
 
@@ -304,7 +370,7 @@ def _write(
         raise DigitwiseError(f"{path.name}: {_first_line(error)}") from error
 
 
-def _write_onnx(model: "keras.Sequential", path: Path) -> None:
+def _write_onnx(model: "keras.Model", path: Path) -> None:
     """Writes an ONNX file."""
     import_onnxruntime()  # before tf2onnx, which imports it too
     try:
@@ -330,8 +396,13 @@ def _write_onnx_int8(
         _quantize_onnx(whole, path, examples)
 
 
-def _quantize_onnx(onnx_file: Path, path: Path, examples: Float32[np.ndarray, "n h w c"]) -> None:
-    """Brings an ONNX network to eight bits, all but its last dense layer, by ONNX Runtime.
+def _quantize_onnx(
+    onnx_file: Path,
+    path: Path,
+    examples: Float32[np.ndarray, "n h w c"],
+    heads: tuple[str, int] = ("", 1),
+) -> None:
+    """Brings an ONNX network to eight bits, all but its last layer, by ONNX Runtime.
 
     The range of each value is measured on examples; weights have a scale a channel, and seven
     bits, since without VNNI a processor adds two products in sixteen. A relu is quantized with its
@@ -357,13 +428,14 @@ def _quantize_onnx(onnx_file: Path, path: Path, examples: Float32[np.ndarray, "n
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(onnx_file), str(prepared), skip_symbolic_shape=True)
         nodes = onnx.load(prepared).graph.node
-        dense = [node.name for node in nodes if node.op_type in _DENSE]
+        kind, count = heads
+        last = [node.name for node in nodes if node.op_type in ((kind and [kind]) or _DENSE)]
         quantize_static(
             str(prepared),
             str(path),
             Examples(),
-            op_types_to_quantize=["Conv", "Relu", "MaxPool", "AveragePool", *_DENSE],
-            nodes_to_exclude=dense[-1:],
+            op_types_to_quantize=[*_QUANTIZED, *_DENSE],
+            nodes_to_exclude=last[-count:],
             weight_type=QuantType.QInt8,
             per_channel=True,
             reduce_range=True,
@@ -404,8 +476,8 @@ def _write_openvino(model: "keras.Sequential", path: Path) -> None:
 
 
 def _predict(
-    model: "keras.Sequential", x: Float32[np.ndarray, "n h w c"]
-) -> Float32[np.ndarray, "n outputs"]:
+    model: "keras.Model", x: Float32[np.ndarray, "n h w c"]
+) -> Float32[np.ndarray, "n ..."]:
     """Asks the Keras model."""
     return model.predict(x, batch_size=min(_BATCH, len(x)), verbose=0)
 
@@ -422,7 +494,7 @@ def _run_litert(path: Path) -> Network:
     interpreter.allocate_tensors()
     given, answer = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
 
-    def run(x: Float32[np.ndarray, "n h w c"]) -> Float32[np.ndarray, "n outputs"]:
+    def run(x: Float32[np.ndarray, "n h w c"]) -> Float32[np.ndarray, "n ..."]:
         if tuple(interpreter.get_input_details()[0]["shape"]) != x.shape:
             interpreter.resize_tensor_input(given["index"], x.shape)
             interpreter.allocate_tensors()
@@ -472,7 +544,7 @@ FORMS = {
 
 
 def _agreement(
-    found: Float32[np.ndarray, "n outputs"], expected: Float32[np.ndarray, "n outputs"]
+    found: Float32[np.ndarray, "n ..."], expected: Float32[np.ndarray, "n ..."]
 ) -> tuple[float, float]:
     """Measures the share of images with the same class, and the largest difference."""
     same = float((found.argmax(axis=1) == expected.argmax(axis=1)).mean())
@@ -481,8 +553,8 @@ def _agreement(
 
 def _check_agreement(
     name: str,
-    found: Float32[np.ndarray, "n outputs"],
-    expected: Float32[np.ndarray, "n outputs"],
+    found: Float32[np.ndarray, "n ..."],
+    expected: Float32[np.ndarray, "n ..."],
     *,
     int8: bool = False,
 ) -> None:

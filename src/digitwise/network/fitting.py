@@ -4,16 +4,11 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Float32, Integer, Shaped, UInt8
 
-from digitwise.data.augmentation import augment, augment_digits, augment_shifts
-from digitwise.data.fonts import NO_GLYPHS, Glyphs
-from digitwise.data.formats import LabeledImages
-from digitwise.data.mapped import Images
-from digitwise.data.preprocessing import add_channel, normalize, preprocess
 from digitwise.errors import DigitwiseError
 from digitwise.network.backend import keras
 from digitwise.network.checkpoints import (
@@ -27,43 +22,46 @@ from digitwise.network.checkpoints import (
     write_checkpoint,
 )
 from digitwise.network.diagnosis import explain_nan
-from digitwise.network.optimizers import build_optimizer
 from digitwise.network.progress import ProgressDisplay
 from digitwise.network.runs import OnEpoch, Run
 from digitwise.network.settings import TrainingSettings
 
-Chunk = tuple[UInt8[np.ndarray, "k b h w"], Shaped[np.ndarray, "k b ..."]]  # batches, labels
-Teacher = Callable[[UInt8[np.ndarray, "n h w"]], Float32[np.ndarray, "n outputs"]]
+Chunk = TypeVar("Chunk")
 
-_TEACHERS_SHARE = 0.8  # of what is learned; the rest are the labels
-_STEPS_PER_EXECUTION = 50  # batches that run without coming back to Python
-_CHUNK = 64  # batches that are gathered at a time
-_SETTLING_IMAGES, _SETTLING_BATCH = 10_000, 1000  # that batch normalization settles by
+
+@dataclass(frozen=True)
+class Task:
+    """What a network is trained for.
+
+    Attributes:
+        compile: compiles a model for the task.
+        batches: makes the batches, as a tf.data.Dataset; is given a function that returns the
+            epoch about to run, and a gate to pass chunks of examples through.
+        validation: batches held out, a tf.data.Dataset; None for none.
+        finish: called with the trained model; None for nothing.
+    """
+
+    compile: Callable[[Any], None]
+    batches: Callable[[Callable[[], int], "Gate"], Any]
+    validation: Any
+    finish: Callable[[Any], None] | None = None
 
 
 def fit(
-    model: "keras.Sequential",
+    model: "keras.Model",
     settings: TrainingSettings,
-    train: LabeledImages,
-    shown: Integer[np.ndarray, " shown"],
-    validation: LabeledImages,
+    task: Task,
     run: Run,
-    teacher: Teacher | None = None,
     on_epoch: OnEpoch | None = None,
-    glyphs: Glyphs = NO_GLYPHS,
 ) -> TrainingState:
     """Trains a model from the run's last checkpoint on.
 
     Args:
         model: a built network; it is compiled here, and left float32 with the final weights.
         settings: decide the outcome.
-        train: the training images; they may lie on disk, and are taken from there by the batch.
-        shown: indices of those that an epoch shows.
-        validation: what early stopping looks at; may be empty.
+        task: what the model is trained for.
         run: where checkpoints and history go.
-        teacher: gives the probabilities that are learned besides the labels.
         on_epoch: is told each epoch's figures, once they are kept.
-        glyphs: characters of handwriting fonts, for augmentation.
 
     Returns:
         Where the training ended.
@@ -72,60 +70,40 @@ def fit(
         DigitwiseError: the last checkpoint is damaged or another network's.
         MachineError: the disk is full or permission is missing; checkpoints are as they were.
     """
-    outputs = model.output_shape[-1]
     checkpoint = read_latest(run.checkpoints)
     state = checkpoint.state
     with _computing_in(model, settings.precision):
         started = time.perf_counter() - state.seconds  # as if earlier sessions had just ended
-        _compile(model, settings)
+        task.compile(model)
         restore_checkpoint(model, checkpoint)
         keeper = _Keeper(run, settings, checkpoint, started, on_epoch)
         if not state.stopped and state.epoch < settings.total_epochs:
-            with ProgressDisplay(settings, state.epoch) as display, _Gate() as gate:
+            with ProgressDisplay(settings, state.epoch) as display, Gate() as gate:
                 model.fit(
-                    _batches(
-                        train, shown, outputs, settings, lambda: state.epoch, teacher, gate, glyphs
-                    ),
+                    task.batches(lambda: state.epoch, gate),
                     initial_epoch=state.epoch,
                     epochs=settings.total_epochs,
-                    validation_data=_validation(validation, outputs),
+                    validation_data=task.validation,
                     shuffle=False,  # the batches come shuffled
                     verbose=0,
                     callbacks=[keeper, display],
                 )
     if settings.patience is not None and keeper.best:
         assign(model.variables, keeper.best)
-    if settings.recipe.augmentation in ("digits", "shifts"):
-        _settle_normalization(model, train.x, shown, settings.seed)
+    if task.finish is not None:
+        task.finish(model)
     state.seconds = time.perf_counter() - started
     return state
 
 
-def _compile(model: "keras.Sequential", settings: TrainingSettings) -> None:
-    """Compiles a model by its recipe."""
-    recipe = settings.recipe
-    model.compile(
-        optimizer=build_optimizer(recipe, settings.total_epochs * settings.steps_per_epoch),
-        loss=keras.losses.CategoricalCrossentropy(
-            label_smoothing=0.0 if settings.teachers else recipe.label_smoothing
-        ),
-        metrics=["accuracy"],
-        steps_per_execution=min(_STEPS_PER_EXECUTION, settings.steps_per_epoch),
-        jit_compile=False,  # on the CPU it was measured five times slower
-    )
-    answer = np.full((1, model.output_shape[-1]), 1 / model.output_shape[-1], np.float32)
-    model.compute_metrics(None, answer, answer)  # a step that had to build them is traced twice
-    model.reset_metrics()
-
-
 @contextlib.contextmanager
-def _computing_in(model: "keras.Sequential", precision: str) -> Iterator[None]:
+def _computing_in(model: "keras.Model", precision: str) -> Iterator[None]:
     """Lets a float32 model compute in bfloat16 for a while; its variables stay float32.
 
     The last layer keeps to float32, since a loss wants exact probabilities. Afterwards the model
     is as it was, and forgets the functions that were compiled meanwhile.
     """
-    before = [(layer, layer.dtype_policy) for layer in _leaves(model)]
+    before = [(layer, layer.dtype_policy) for layer in leaves_of(model)]
     if precision == "bfloat16":
         for layer, policy in before[:-1]:
             if policy.name == "float32":
@@ -138,49 +116,17 @@ def _computing_in(model: "keras.Sequential", precision: str) -> Iterator[None]:
         model.train_function = model.test_function = model.predict_function = None
 
 
-def _settle_normalization(
-    model: "keras.Sequential",
-    images: UInt8[Images, "n h w"],
-    shown: Integer[np.ndarray, " shown"],
-    seed: int,
-) -> None:
-    """Takes batch normalization's means and variances anew, from training images as they are.
-
-    Those kept while training are of the last few batches alone, and of images that were varied
-    more than those to be recognized are. The method is the precise batch normalization of Wu and
-    Johnson ("Rethinking 'Batch' in BatchNorm", 2021).
-
-    Args:
-        model: trained; its statistics are changed.
-        images: the training images.
-        shown: indices of those that an epoch shows; ten thousand of them are taken.
-        seed: decides which.
-    """
-    normalizations = [
-        layer for layer in _leaves(model) if isinstance(layer, keras.layers.BatchNormalization)
-    ]
-    momenta = [layer.momentum for layer in normalizations]
-    chosen = np.random.default_rng(seed).permutation(shown)[:_SETTLING_IMAGES]
-    batches = np.array_split(chosen, -(-len(chosen) // _SETTLING_BATCH))
-    for step, batch in enumerate(batches):
-        for layer in normalizations:
-            layer.momentum = step / (step + 1)  # the running mean is then that of all batches
-        model(normalize(add_channel(images[batch])), training=True)
-    for layer, momentum in zip(normalizations, momenta, strict=True):
-        layer.momentum = momentum
-
-
-def _leaves(model: Any) -> list[Any]:
+def leaves_of(model: Any) -> list[Any]:
     """Lists a model's layers in order, those of models inside it in their place."""
     return [
         leaf
         for layer in model.layers
-        for leaf in (_leaves(layer) if isinstance(layer, keras.Model) else [layer])
+        for leaf in (leaves_of(layer) if isinstance(layer, keras.Model) else [layer])
     ]
 
 
-class _Gate:
-    """Lets chunks of images through to TensorFlow's thread until training ends, in whatever way.
+class Gate:
+    """Lets chunks of examples through to TensorFlow's thread until training ends, in any way.
 
     Leaving the gate waits for the chunk that is being gathered: Python waits for ever, or aborts,
     where it exits while that thread is still in a generator.
@@ -190,7 +136,7 @@ class _Gate:
         self._gathering = threading.Lock()
         self._closed = False
 
-    def __enter__(self) -> "_Gate":
+    def __enter__(self) -> "Gate":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -209,116 +155,13 @@ class _Gate:
             return None if self._closed else next(chunks, None)
 
 
-def _batches(
-    images: LabeledImages,
-    shown: Integer[np.ndarray, " shown"],
-    outputs: int,
-    settings: TrainingSettings,
-    epoch: Callable[[], int],
-    teacher: Teacher | None,
-    gate: _Gate,
-    glyphs: Glyphs,
-) -> Any:
-    """Feeds the training images, shuffled anew each epoch.
-
-    Args:
-        images: the training set, kept in uint8.
-        shown: indices of those that an epoch shows.
-        outputs: how many classes the network tells apart.
-        settings: batch size and seed; the order of an epoch comes from (seed, epoch) alone.
-        epoch: tells which epoch is about to run.
-        teacher: gives the probabilities that are learned besides the labels.
-        gate: no more is gathered once it is closed.
-        glyphs: characters of handwriting fonts, for augmentation.
-
-    Returns:
-        A tf.data.Dataset of float32 images in [0, 1] and labels as probabilities.
-    """
-    import tensorflow as tf
-
-    size = settings.batch_size
-
-    def chunks() -> Iterator[Chunk]:
-        random = np.random.default_rng([settings.seed, epoch()])
-        order = shown[random.permutation(len(shown))[: settings.training_images]]
-        whole = len(order) // size * size
-        for start in range(0, whole, size * _CHUNK):
-            yield gather(order[start : min(start + size * _CHUNK, whole)], size, random)
-        if whole < len(order):
-            yield gather(order[whole:], len(order) - whole, random)
-
-    def gather(chosen: Integer[np.ndarray, " n"], size: int, random: np.random.Generator) -> Chunk:
-        x, y = _varied(images.x[chosen], images.y[chosen], settings, outputs, random, glyphs)
-        if teacher is not None:
-            hard = np.eye(outputs, dtype=np.float32)[y]
-            y = _TEACHERS_SHARE * teacher(x) + (1 - _TEACHERS_SHARE) * hard
-        return x.reshape(-1, size, *x.shape[1:]), y.reshape(-1, size, *y.shape[1:])
-
-    @tf.autograph.experimental.do_not_convert  # plain tensor operations, nothing to convert
-    def prepare(x: Any, y: Any) -> tuple[Any, Any]:
-        scaled = tf.cast(x, tf.float32)[..., tf.newaxis] * (1 / 255)
-        return scaled, tf.one_hot(y, outputs) if teacher is None else y
-
-    labels = (
-        tf.TensorSpec((None, None), tf.uint8)
-        if teacher is None
-        else tf.TensorSpec((None, None, outputs), tf.float32)
-    )
-    return (
-        tf.data.Dataset.from_generator(
-            lambda: gate.through(chunks()),
-            output_signature=(
-                tf.TensorSpec((None, None, *images.x.shape[1:]), tf.uint8),
-                labels,
-            ),
-        )
-        .prefetch(1)
-        .unbatch()
-        .map(prepare)
-        .prefetch(8)
-        .apply(tf.data.experimental.assert_cardinality(settings.steps_per_epoch))
-        .with_options(_untuned())
-    )
-
-
-def _validation(images: LabeledImages, outputs: int) -> Any:
-    """Feeds the images held out, None where there are none."""
-    import tensorflow as tf
-
-    if not len(images.y):
-        return None
-    batches = tf.data.Dataset.from_tensor_slices(preprocess(*images, outputs)).batch(1000)
-    return batches.with_options(_untuned())
-
-
-def _untuned() -> Any:
+def untuned() -> Any:
     """Has tf.data do as it is told, since the thread that tunes it ends up to a second late."""
     import tensorflow as tf
 
     options = tf.data.Options()
     options.autotune.enabled = False
     return options
-
-
-def _varied(
-    x: UInt8[np.ndarray, "n h w"],
-    y: UInt8[np.ndarray, " n"],
-    settings: TrainingSettings,
-    outputs: int,
-    random: np.random.Generator,
-    glyphs: Glyphs,
-) -> tuple[UInt8[np.ndarray, "n h w"], UInt8[np.ndarray, " n"]]:
-    """Varies images as the recipe says."""
-    match settings.recipe.augmentation:
-        case "reading":
-            return augment(x, y, outputs - 1, random, glyphs)
-        case "handwriting":
-            return augment(x, y, None, random, glyphs)
-        case "digits":
-            return augment_digits(x, random), y
-        case "shifts":
-            return augment_shifts(x, random), y
-    return x, y
 
 
 class _Keeper(keras.callbacks.Callback):  # type: ignore[misc]

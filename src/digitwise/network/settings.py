@@ -34,7 +34,8 @@ class Recipe:
             other hands, pens and cameras do, with what is no digit besides, for which the network
             has one more output; "handwriting", the same without non-digits; "digits", as MNIST's
             own writers do; "shifts", by two pixels at the most, which suits other pictures, too;
-            None, not at all.
+            "composition", by composing pages or lines of them (`data/composition.py`); None, not at
+            all.
         sources: datasets to train on in addition to MNIST, if they can be found: how many times
             an epoch shows each of their images, by name.
     """
@@ -50,6 +51,11 @@ class Recipe:
     batch_size: int = 128
     augmentation: str | None = None
     sources: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def is_composed(self) -> bool:
+        """Whether the network is trained on composed pages or lines, not on single images."""
+        return self.augmentation == "composition"
 
     @property
     def tells_non_digits(self) -> bool:
@@ -78,6 +84,26 @@ RECIPES = {
         augmentation="reading",
         sources={"semeion": 3, "multiple-features": 3, "optdigits": 2},
     ),
+    "page": Recipe(
+        epochs=36,
+        learning_rate=4e-3,
+        schedule="cosine",
+        optimizer="muon",
+        weight_decay=0.02,
+        batch_size=16,
+        augmentation="composition",
+        sources={"semeion": 1, "multiple-features": 1, "optdigits": 1},
+    ),
+    "line": Recipe(
+        epochs=16,
+        learning_rate=4e-3,
+        schedule="cosine",
+        optimizer="muon",
+        weight_decay=0.02,
+        batch_size=32,
+        augmentation="composition",
+        sources={"semeion": 1, "multiple-features": 1, "optdigits": 1},
+    ),
     "accurate": Recipe(
         epochs=14,
         learning_rate=6e-3,
@@ -99,7 +125,7 @@ RECIPES = {
 OWN_NETWORK = "own"
 OWN_RECIPE = "tutorial"
 PRECISIONS = ("auto", "float32", "bfloat16")
-AUGMENTATIONS = (None, "reading", "handwriting", "digits", "shifts")
+AUGMENTATIONS = (None, "reading", "handwriting", "digits", "shifts", "composition")
 OPTIMIZERS = ("adam", "muon", "sgd")
 SCHEDULES = ("constant", "one-cycle", "cosine")
 _RANGES = {

@@ -25,6 +25,7 @@ from digitwise.bundle import (
     SEEN_FILE,
     Bundle,
     open_bundle,
+    open_classifier,
     predict_raw,
 )
 from digitwise.data.augmentation import augment
@@ -68,12 +69,15 @@ from digitwise.storage import folder_whole, write_json
 if TYPE_CHECKING:
     import keras
 
+    from digitwise.data.composition import Composer
     from digitwise.network.checkpoints import TrainingState
-    from digitwise.network.fitting import Teacher
+    from digitwise.network.classification import Teacher
 
 FEWEST_SHOWN = 38_400  # images: 300 batches of 128
 _AGREEMENT_IMAGES = 1000
 _FEWEST_TO_CALIBRATE = 100  # images; with fewer, a fine-tuned network keeps its calibration
+COMPOSED = {"page": 8192, "line": 16_384}  # tiles or lines that an epoch shows
+_EXAMPLES = 64  # composed tiles or lines that a network and its exports are compared on
 _PASSING = 0.999  # of validation digits
 _MIN_CONFIDENCES = 0.4, 0.5  # below, marks are read as digits; above, digits are missed
 
@@ -107,9 +111,10 @@ def train(
     training and validation images.
 
     Args:
-        model: "tutorial", "lenet5", "fast", "accurate", "small", "reader"; or a `keras.Sequential`
-            of yours that takes (n, 28, 28, 1) and gives (n, classes) probabilities. It is compiled
-            and trained in place, by the recipe of its name (`build_model` names what it builds),
+        model: "tutorial", "lenet5", "fast", "accurate", "small" or "reader"; "page" or "line",
+            which are trained on composed pages or lines; or a `keras.Sequential` of yours that
+            takes (n, 28, 28, 1) and gives (n, classes) probabilities. It is compiled and trained in
+            place, by the recipe of its name (`build_model` names what it builds),
             else by the tutorial's; a "reader" without an output for non-digits learns none.
             A network that was trained before continues from its weights;
             train it with the same seed, or the images held out may be some that it was trained on.
@@ -221,7 +226,8 @@ def _settle(
     batch_size = whole_number("batch-size", recipe.batch_size if batch_size is None else batch_size)
     validation = None if validation is None else whole_number("validation", validation)
     seed = whole_number("seed", seed)
-    usual_minimum = FEWEST_SHOWN // recipe.batch_size if epochs >= 1 else 0
+    is_long = recipe.is_composed or epochs < 1
+    usual_minimum = 0 if is_long else FEWEST_SHOWN // recipe.batch_size
     minimum_steps = whole_number(
         "minimum-steps", usual_minimum if minimum_steps is None else minimum_steps
     )
@@ -229,9 +235,14 @@ def _settle(
     if fonts is not None:
         _find_fonts(fonts, recipe)  # refused before data is loaded
     plan_run(output, dataset or "data", architecture)
-    taught_by = [open_bundle(teacher) for teacher in teachers]
+    taught_by = [open_classifier(teacher) for teacher in teachers]
     loaded = load_dataset(dataset, path, allow_sample=allow_sample)
     if loaded.name != "mnist":
+        if recipe.is_composed:
+            raise DigitwiseError(
+                f"--model {architecture} composes pages from MNIST and handwriting fonts: it goes "
+                "neither with --data nor with --dataset"
+            )
         recipe = replace(recipe, sources={})
     split = split_for_training(
         loaded,
@@ -244,6 +255,7 @@ def _settle(
     )
     data = split.data
     _check_classes(data)
+    examples = COMPOSED[architecture] if recipe.is_composed else len(split.shown)
     if recipe.augmentation and data.classes != CATALOG["mnist"].classes:
         say("varied by shifts alone, since these are no digits, whose other ways to vary are known")
         recipe = replace(recipe, augmentation="shifts")
@@ -269,7 +281,7 @@ def _settle(
         seed=seed,
         precision=choose_precision(precision),
         minimum_steps=minimum_steps,
-        training_images=math.ceil(min(epochs, 1) * len(split.shown)),
+        training_images=math.ceil(min(epochs, 1) * examples),
         start=None if start is None else str(start.path.absolute()),
         own_images=split.own_images,
         teachers=[str(teacher.path.absolute()) for teacher in taught_by],
@@ -303,9 +315,11 @@ def _find_fonts(folder: str | Path | None, recipe: Recipe) -> list[HandwritingFo
     Raises:
         DigitwiseError: the recipe does not use fonts, or the folder has none.
     """
-    if recipe.augmentation not in ("reading", "handwriting"):
+    if recipe.augmentation not in ("reading", "handwriting", "composition"):
         if folder is not None:
-            raise DigitwiseError("--fonts needs --model reader: other models do not train on fonts")
+            raise DigitwiseError(
+                "--fonts needs --model reader, page or line: others do not use fonts"
+            )
         return []
     return find_training_fonts(None if folder is None else Path(folder))
 
@@ -340,7 +354,7 @@ def _check_start(
         raise DigitwiseError("--model does not go with --from: the bundle brings its network")
     if dataset is None and path is None:
         raise DigitwiseError("--from needs --data or --dataset: what there is to learn")
-    opened = start if isinstance(start, Bundle) else open_bundle(start)
+    opened = open_classifier(start)
     if opened.classes != CATALOG["mnist"].classes:
         raise DigitwiseError(
             f"{opened.path}: its classes are not the ten digits: --from mixes with MNIST"
@@ -471,7 +485,7 @@ def _check_classes(data: Dataset) -> None:
         )
 
 
-def _declare(settings: TrainingSettings, data: Dataset, own: Any = None) -> "keras.Sequential":
+def _declare(settings: TrainingSettings, data: Dataset, own: Any = None) -> "keras.Model":
     """Builds the run's network, or checks the caller's."""
     from digitwise.network.architectures import build_model
     from digitwise.network.backend import keras
@@ -537,7 +551,7 @@ def _config(network: "keras.Sequential") -> dict[str, Any]:
     return config
 
 
-def _open_run(run: Run, settings: TrainingSettings, network: "keras.Sequential") -> None:
+def _open_run(run: Run, settings: TrainingSettings, network: "keras.Model") -> None:
     """Makes the run's folder, with settings and first checkpoint in it from the start."""
     from digitwise.network.checkpoints import first_checkpoint, write_checkpoint
 
@@ -550,10 +564,11 @@ def _finish(
     run: Run,
     settings: TrainingSettings,
     split: Split,
-    network: "keras.Sequential | None",
+    network: "keras.Model | None",
     on_epoch: OnEpoch | None,
 ) -> Bundle:
     """Trains what is left to train and leaves the bundle."""
+    from digitwise.network.classification import classification_task
     from digitwise.network.fitting import fit
 
     data, validation = split.data, split.validation_images
@@ -565,23 +580,29 @@ def _finish(
         else ", ".join([data.name, *settings.sources])
     )
     fonts = _open_fonts(settings)
+    kind = f"composed {settings.architecture}s" if settings.recipe.is_composed else "images"
     say(
-        f"training '{settings.architecture}' on {settings.training_images:,} images of {source} "
+        f"training '{settings.architecture}' on {settings.training_images:,} {kind} of {source} "
         f"({len(split.held):,} held out for validation), computing in {settings.precision}"
     )
     try:
-        teacher = _teacher(settings)
-        state = fit(
-            network,
-            settings,
-            split.images,
-            split.shown,
-            validation,
-            run,
-            teacher,
-            on_epoch,
-            Glyphs(fonts),
-        )
+        if settings.recipe.is_composed:
+            from digitwise.network.lines import line_task
+            from digitwise.network.pages import page_task
+
+            described = {"page": page_task, "line": line_task}[settings.architecture]
+            task = described(settings, *_composers(settings, split, fonts))
+        else:
+            task = classification_task(
+                network.output_shape[-1],
+                settings,
+                split.images,
+                split.shown,
+                validation,
+                _teacher(settings),
+                Glyphs(fonts),
+            )
+        state = fit(network, settings, task, run, on_epoch)
     except KeyboardInterrupt:
         say(f"stopped: digitwise train --resume {run.folder} goes on")
         raise
@@ -590,96 +611,172 @@ def _finish(
     return _leave_bundle(run, settings, split, network, state, fonts)
 
 
+def _composers(
+    settings: TrainingSettings, split: Split, fonts: Sequence[HandwritingFont]
+) -> "tuple[Composer, Composer]":
+    """Return the composers of the training and the validation pages, which share no digit."""
+    from digitwise.data.characters import Digits
+    from digitwise.data.composition import Composer
+
+    chosen = np.unique(split.shown)
+    trained = LabeledImages(split.images.x[chosen], split.images.y[chosen])
+    seed = settings.seed
+    return (
+        Composer(Digits(trained, seed), fonts, seed),
+        Composer(Digits(split.validation_images, seed + 1), [], seed + 1),
+    )
+
+
 def _leave_bundle(
     run: Run,
     settings: TrainingSettings,
     split: Split,
-    network: "keras.Sequential",
+    network: "keras.Model",
     state: "TrainingState",
     fonts: Sequence[HandwritingFont],
 ) -> Bundle:
-    """Writes the bundle, all of it or nothing."""
-    from digitwise.network.exporting import export_int8, export_onnx, float32_copy
-    from digitwise.network.layers import describe_layers
+    """Write the bundle, all of it or nothing."""
+    from digitwise.network.exporting import float32_copy
 
-    data, validation = split.data, split.validation_images
-    assert data.train is not None
     final = float32_copy(network)
     with folder_whole(run.bundle) as folder:
         final.save(folder / KERAS_FILE, include_optimizer=False)
-        examples = LabeledImages(*(part[:_AGREEMENT_IMAGES] for part in data.train))
-        x = normalize(add_channel(examples.x))
+        export = _export_composed if settings.recipe.is_composed else _export_classifier
         try:
-            export_onnx(final, folder / ONNX_FILE, x)
+            described = export(final, folder, settings, split)
         except DigitwiseError as error:
             raise DigitwiseError(explain_divergence(settings) or str(error)) from error
-        layers = describe_layers(final, folder / ONNX_FILE, x[:2])
-        if settings.recipe.tells_non_digits:  # it is to read pictures, which wants speed
-            random = np.random.default_rng([settings.seed, 1])
-            distorted, _ = augment(*examples, len(data.classes), random)
-            both = np.concatenate([x, normalize(add_channel(distorted))])
-            try:
-                export_int8(folder / ONNX_FILE, folder / INT8_FILE, both)
-            except DigitwiseError as error:
-                say(f"the bundle reads in float32, at half the speed: {error}")
-        record = {
-            "format_version": FORMAT_VERSION,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "classes": list(data.classes),
-            "input": {"shape": list(final.input_shape[1:]), "divide_by": 255},
-            "architecture": {
-                "name": settings.architecture,
-                "parameters": final.count_params(),
-                "outputs": final.output_shape[-1],
-                "layers": layers,
-            },
-            "settings": settings.to_dict(),
-            "dataset": {
-                "name": data.name,
-                "source": data.source,
-                "sample": data.is_sample,
-                "digests": data.digests,
-                "split_seed": data.split_seed,
-                "whole_digests": data.whole_digests,
-                "train_images": len(data.train.y),
-                "test_images": 0 if data.test is None else len(data.test.y),
-            },
-            "notice": SAMPLE_NOTICE if data.is_sample else None,
-            "calibration": {"temperature": 1.0, "fitted_on": None},
-            "sources": None,
-            "fonts": [font.describe() for font in fonts],
-            "rejection": None,
-            "validation": None,
-            "test": None,
-            "warning": None,
-            "seconds": round(state.seconds, 3),
-            "history": state.history,
-            "packages": _packages(),
-        }
-        unfinished = Bundle(folder, record)
-        validated = tested = None
-        if len(validation.y) or settings.start is not None:
-            _calibrate(unfinished, validation, settings)
-        if len(validation.y):
-            validated = score(unfinished, validation, data.name, "validation")
-            record["validation"] = validated.summary()
-        if data.test is not None:
-            tested = score(unfinished, data.test, data.name, data.source)
-            record["test"] = tested.summary()
-        if settings.start is not None:
-            record["fine_tuning"] = _fine_tuning_record(settings, split, unfinished)
-        if split.sources:
-            record["sources"] = _describe_sources(split, unfinished)
-        judged = [evaluation for evaluation in (validated, tested) if evaluation is not None]
-        if judged:
-            largest = max(judged, key=lambda evaluation: evaluation.images)
-            steps = state.epoch * settings.steps_per_epoch
-            record["warning"] = warn_of_chance(largest, settings, steps)
+        record = _record(settings, split, state, fonts) | described
+        if not settings.recipe.is_composed:
+            _measure(Bundle(folder, record), settings, split, state)
         split.seen.write(folder / SEEN_FILE)
         write_json(folder / RECORD_FILE, record)
     if record["warning"]:
         say(f"warning: {record['warning']}")
     return open_bundle(run.bundle)
+
+
+def _export_composed(
+    final: "keras.Model", folder: Path, settings: TrainingSettings, split: Split
+) -> dict[str, Any]:
+    """Write the ONNX files of a page or line network; return its part of the record."""
+    from digitwise.data.catalog import CHARACTERS
+    from digitwise.network.exporting import export_lines, export_pages
+
+    _, held_out = _composers(settings, split, [])
+    is_page = settings.architecture == "page"
+    compose = held_out.compose if is_page else held_out.compose_line
+    composed = [compose(1, index)[0] for index in range(_EXAMPLES)]
+    examples = normalize(add_channel(np.stack(composed)))
+    (export_pages if is_page else export_lines)(final, folder, examples)
+    return {
+        "classes": list(CHARACTERS),
+        "input": {"shape": list(examples.shape[1:]), "divide_by": 255},
+        "architecture": {
+            "name": settings.architecture,
+            "parameters": final.count_params(),
+            "outputs": final.output_shape[-1],
+            "layers": [],
+        },
+    }
+
+
+def _export_classifier(
+    final: "keras.Model", folder: Path, settings: TrainingSettings, split: Split
+) -> dict[str, Any]:
+    """Write a classifier's ONNX files; return its part of the record."""
+    from digitwise.network.exporting import export_int8, export_onnx
+    from digitwise.network.layers import describe_layers
+
+    data = split.data
+    assert data.train is not None
+    examples = LabeledImages(*(part[:_AGREEMENT_IMAGES] for part in data.train))
+    x = normalize(add_channel(examples.x))
+    export_onnx(final, folder / ONNX_FILE, x)
+    layers = describe_layers(final, folder / ONNX_FILE, x[:2])
+    if settings.recipe.tells_non_digits:  # it is to read pictures, which wants speed
+        random = np.random.default_rng([settings.seed, 1])
+        distorted, _ = augment(*examples, len(data.classes), random)
+        both = np.concatenate([x, normalize(add_channel(distorted))])
+        try:
+            export_int8(folder / ONNX_FILE, folder / INT8_FILE, both)
+        except DigitwiseError as error:
+            say(f"the bundle reads in float32, at half the speed: {error}")
+    return {
+        "classes": list(data.classes),
+        "input": {"shape": list(final.input_shape[1:]), "divide_by": 255},
+        "architecture": {
+            "name": settings.architecture,
+            "parameters": final.count_params(),
+            "outputs": final.output_shape[-1],
+            "layers": layers,
+        },
+    }
+
+
+def _record(
+    settings: TrainingSettings,
+    split: Split,
+    state: "TrainingState",
+    fonts: Sequence[HandwritingFont],
+) -> dict[str, Any]:
+    """Return a bundle's record, without the network's description and figures."""
+    data = split.data
+    assert data.train is not None
+    return {
+        "format_version": FORMAT_VERSION,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "classes": None,
+        "input": None,
+        "architecture": None,
+        "settings": settings.to_dict(),
+        "dataset": {
+            "name": data.name,
+            "source": data.source,
+            "sample": data.is_sample,
+            "digests": data.digests,
+            "split_seed": data.split_seed,
+            "whole_digests": data.whole_digests,
+            "train_images": len(data.train.y),
+            "test_images": 0 if data.test is None else len(data.test.y),
+        },
+        "notice": SAMPLE_NOTICE if data.is_sample else None,
+        "calibration": {"temperature": 1.0, "fitted_on": None},
+        "sources": None,
+        "fonts": [font.describe() for font in fonts],
+        "rejection": None,
+        "validation": None,
+        "test": None,
+        "warning": None,
+        "seconds": round(state.seconds, 3),
+        "history": state.history,
+        "packages": _packages(),
+    }
+
+
+def _measure(
+    bundle: Bundle, settings: TrainingSettings, split: Split, state: "TrainingState"
+) -> None:
+    """Calibrate a classifier, and add its figures to its record."""
+    data, validation, record = split.data, split.validation_images, bundle.record
+    validated = tested = None
+    if len(validation.y) or settings.start is not None:
+        _calibrate(bundle, validation, settings)
+    if len(validation.y):
+        validated = score(bundle, validation, data.name, "validation")
+        record["validation"] = validated.summary()
+    if data.test is not None:
+        tested = score(bundle, data.test, data.name, data.source)
+        record["test"] = tested.summary()
+    if settings.start is not None:
+        record["fine_tuning"] = _fine_tuning_record(settings, split, bundle)
+    if split.sources:
+        record["sources"] = _describe_sources(split, bundle)
+    judged = [evaluation for evaluation in (validated, tested) if evaluation is not None]
+    if judged:
+        largest = max(judged, key=lambda evaluation: evaluation.images)
+        steps = state.epoch * settings.steps_per_epoch
+        record["warning"] = warn_of_chance(largest, settings, steps)
 
 
 def _describe_sources(split: Split, bundle: Bundle) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from digitwise.bundle import Bundle, Classification, as_digit, open_bundle
+from digitwise.bundle import Bundle, Classification, as_digit, open_classifier
 from digitwise.data.images import (
     LARGEST_IMAGE,
     DamagedPage,
@@ -245,7 +245,7 @@ class Reader:
     """
 
     def __init__(self, bundle: Bundle | str | Path = "pretrained") -> None:
-        self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+        self.bundle = open_classifier(bundle)
         self.recognizer = Recognizer(self.bundle)
 
     def classify(

@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, HTMLResponse, Response
 
 from digitwise import __version__
-from digitwise.bundle import Bundle, as_digit, open_bundle
+from digitwise.bundle import Bundle, as_digit, open_classifier
 from digitwise.data.images import open_picture
 from digitwise.errors import DigitwiseError, MachineError, machine_error
 from digitwise.insight.activations import Explainer
@@ -91,7 +91,7 @@ class _Service:
     def __init__(self, settings: ServiceSettings) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self._bundle = open_bundle(settings.bundle)
+        self._bundle = open_classifier(settings.bundle)
         self._reader = Reader(self._bundle)
         self._reader.classify(np.zeros((1, 28, 28), np.uint8))  # opens the network now
         self._explainer = _open_explainer(self._bundle)
