@@ -27,7 +27,7 @@ def test_the_tutorials_network_has_the_tutorials_layers() -> None:
     assert model.count_params() == 34826
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", _ARCHITECTURES)
 @pytest.mark.parametrize(("classes", "shape"), [(10, (28, 28, 1)), (3, (40, 32, 3))])
 def test_other_classes_and_sizes_work(name: str, classes: int, shape: tuple[int, int, int]) -> None:
     given = keras.ops.convert_to_numpy(
@@ -38,7 +38,15 @@ def test_other_classes_and_sizes_work(name: str, classes: int, shape: tuple[int,
 
 
 def test_every_architecture_has_its_recipe() -> None:
-    assert set(_ARCHITECTURES) == set(RECIPES)
+    assert {*_ARCHITECTURES, "page", "line"} == set(RECIPES)
+
+
+@pytest.mark.parametrize(
+    ("name", "height", "answer"), [("page", 64, (2, 16, 24, 23)), ("line", 48, (2, 24, 22))]
+)
+def test_pages_and_lines_have_any_width(name: str, height: int, answer: tuple[int, ...]) -> None:
+    given = dw.build_model(name)(np.zeros((2, height, 96, 1), np.float32))
+    assert tuple(given.shape) == answer
 
 
 @pytest.mark.parametrize(

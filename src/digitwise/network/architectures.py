@@ -7,6 +7,7 @@ import numpy as np
 
 from digitwise.errors import DigitwiseError, unknown_name
 from digitwise.network.backend import keras
+from digitwise.network.settings import RECIPES
 
 layers = keras.layers
 
@@ -49,7 +50,7 @@ def build_model(
 
         return build_line_network()
     if name not in _ARCHITECTURES:
-        raise unknown_name("model", name, _ARCHITECTURES)
+        raise unknown_name("model", name, RECIPES)
     if not isinstance(classes, int | np.integer) or classes < 2:
         raise DigitwiseError(f"a network tells at least 2 classes apart, not {classes}")
     if not isinstance(input_shape, tuple | list) or len(input_shape) != 3:
