@@ -32,8 +32,11 @@ _UNITS = 13.0, 64.0  # pixels: heights of digits
 _LARGE_UNITS = 120.0, 450.0  # pixels: of digits that must be read at a coarser scale
 _CROPPED = 0.06  # share of the tiles that show a line, or a character, cropped tightly
 _PENS = 0.024, 0.21  # digit heights
+_UNEVENNESS = 0.05, 0.08, 0.3
+_SINKS = 0.0, 0.5, 0.5
 _TILTS = 4.0, 16.0  # degrees by which pages are turned: most of them, and the others
 _LINE_TILTS = 0.7, 2.0  # likewise, of lines that have been leveled
+_CROPPED_LINES = 0.15  # share of the lines whose page ends close to them
 _COARSE = 0.25  # share of the lines that have a lower resolution
 _LINE_RISE = 0.012  # digit heights a character, by which leveled lines still rise or fall
 _LEAST_VISIBLE = 0.65  # of a box; a character of which less can be seen is ignored
@@ -77,6 +80,9 @@ class _Writing:
         characters: what was written.
         line: the number of the current line.
         rise: by how many digit heights a character lines rise or fall.
+        unevenness: deviation of the logarithm of the characters' sizes.
+        sinks: by how much of what it is smaller a small character stands lower: half, so that all
+            stand on one line.
     """
 
     unit: float
@@ -88,6 +94,8 @@ class _Writing:
     characters: list[Character] = field(default_factory=list)
     line: int = 0
     rise: float = 0.04
+    unevenness: float = 0.06
+    sinks: float = 0.0
 
     @property
     def width(self) -> int:
@@ -147,6 +155,8 @@ class Composer:
             slant=random.normal(0, 0.15),
             hands=self._choose_hands(random),
             ink=np.zeros(shape, np.float32),
+            unevenness=random.choice(_UNEVENNESS),
+            sinks=random.choice(_SINKS),
         )
         kinds, shares = list(self._kinds), np.array(list(self._kinds.values()))
         kinds[random.choice(len(kinds), p=shares / shares.sum())](writing, random)
@@ -179,6 +189,8 @@ class Composer:
             hands=self._choose_hands(random),
             ink=np.zeros(LINE, np.float32),
             rise=_LINE_RISE,
+            unevenness=random.choice(_UNEVENNESS),
+            sinks=random.choice(_SINKS),
         )
         unit, middle = writing.unit, height / 2 + random.normal(0, 1.5)
         text, gaps = _line_text(random), ((-0.2, 0.05), (0.0, 0.15), (0.1, 0.5), (0.4, 1.2))
@@ -208,6 +220,8 @@ class Composer:
             small = cv2.resize(pixels, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
             pixels = cv2.resize(small, LINE[::-1], interpolation=cv2.INTER_LINEAR)
         written = [each for each in characters if each.line == 0 and each.label != IGNORED]
+        if written and random.random() < _CROPPED_LINES:
+            pixels = _crop_page_around(pixels, written, random)
         return pixels, written
 
     def _choose_hands(self, random: Random) -> list[Hand]:
@@ -249,8 +263,8 @@ class Composer:
             glyph = self._write_glyph(writing, character, random)
             if glyph is None:
                 continue
-            offset = random.normal(0, jitter) + rise * number
-            size = random.uniform(0.88, 1.12)
+            size = float(np.exp(np.clip(random.normal(0, writing.unevenness), -0.7, 0.3)))
+            offset = random.normal(0, jitter) + rise * number + (1 - size) * writing.sinks
             left = _put(writing, glyph, left, middle + offset * writing.unit, size, random)
             left += max(gap + random.normal(0, 0.08), -0.3) * writing.unit
         writing.line += 1
@@ -565,6 +579,21 @@ def _crop_tightly(
         and each.y - each.height / 2 < bottom
     ]
     return placed, moved
+
+
+def _crop_page_around(
+    pixels: UInt8[np.ndarray, "h w"], written: list[Character], random: Random
+) -> UInt8[np.ndarray, "h w"]:
+    """Let a line's page end close to its characters; what is beyond is blank."""
+    height, width = pixels.shape
+    left = int(random.uniform(0, max(0.0, min(each.x - each.width / 2 for each in written))))
+    right = max(each.x + each.width / 2 for each in written)
+    right = min(width, int(random.uniform(min(right, width), width)) + 1)
+    above = int(random.uniform(0, max(0.0, min(each.y - each.height / 2 for each in written))))
+    below = max(each.y + each.height / 2 for each in written)
+    below = min(height, int(random.uniform(min(below, height), height)) + 1)
+    page = np.ascontiguousarray(pixels[above:below, left:right])
+    return surround(page, (above, height - below, left, width - right))
 
 
 def _perspective(
