@@ -9,9 +9,10 @@ import pytest
 
 from digitwise.data.catalog import CHARACTERS, DIGITS, OTHER, SIGNS
 from digitwise.data.characters import Digits, FontHand, PenStrokes
-from digitwise.data.composition import IGNORED, LINE, TILE, Composer
+from digitwise.data.composition import LINE, TILE, Composer
 from digitwise.data.fonts import HandwritingFont
 from digitwise.data.formats import LabeledImages
+from digitwise.data.writing import IGNORED
 
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 
@@ -56,13 +57,13 @@ def test_pages_hold_digits_signs_and_others(composer: Composer) -> None:
 
 def test_boxes_lie_around_the_ink(hand: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
     """On white paper, without anything else, the boxes hold all ink, and touch it."""
-    from digitwise.data import composition
+    from digitwise.data import composition, writing
 
-    monkeypatch.setattr(composition, "make_paper", lambda shape, _: np.ones(shape, np.float32))
-    monkeypatch.setattr(composition, "draw_rules", lambda shape, *_: np.zeros(shape, np.float32))
+    monkeypatch.setattr(writing, "make_paper", lambda shape, _: np.ones(shape, np.float32))
+    monkeypatch.setattr(writing, "draw_rules", lambda shape, *_: np.zeros(shape, np.float32))
     monkeypatch.setattr(composition, "draw_clutter", lambda *_: None)
     monkeypatch.setattr(
-        composition, "photograph", lambda page, _: (255 * np.clip(page, 0, 1)).astype(np.uint8)
+        writing, "photograph", lambda page, _: (255 * np.clip(page, 0, 1)).astype(np.uint8)
     )
     composer, checked = Composer(hand, [], 0), 0
     composer._kinds = {composer._write_numbers: 1.0}

@@ -12,7 +12,7 @@ import digitwise as dw
 from digitwise.cli import main
 from digitwise.data import characters
 from digitwise.data.catalog import CHARACTERS, OTHER
-from digitwise.data.composition import IGNORED, Character
+from digitwise.data.writing import IGNORED, Character
 from digitwise.network import lines, pages
 from digitwise.network.lines import BLANK, LineAccuracy, line_loss
 from digitwise.network.pages import KINDS, CenterAccuracy, page_loss, page_targets

@@ -7,7 +7,7 @@ from digitwise.errors import unknown_name
 
 DIGITS = tuple("0123456789")
 SIGNS = "+-×÷=()/.,"
-CHARACTERS = "".join(DIGITS) + SIGNS  # what a page network tells apart, besides others
+CHARACTERS = "".join(DIGITS) + SIGNS  # the classes of page and line networks, without OTHER
 OTHER = len(CHARACTERS)  # the class of letters and other symbols
 
 

@@ -37,12 +37,12 @@ def classification_task(
     """Return the task of classifying images.
 
     Args:
-        outputs: how many classes the network distinguishes.
+        outputs: number of classes.
         settings: decide the outcome.
         train: the training images; they may lie on disk, and are taken from there by the batch.
         shown: indices of those that an epoch shows.
         validation: what early stopping looks at; may be empty.
-        teacher: gives the probabilities that are learned besides the labels.
+        teacher: returns probabilities to learn in addition to the labels.
         glyphs: characters of handwriting fonts, for augmentation.
     """
     settles = settings.recipe.augmentation in ("digits", "shifts")
@@ -81,7 +81,7 @@ def _settle_normalization(
     shown: Integer[np.ndarray, " shown"],
     seed: int,
 ) -> None:
-    """Takes batch normalization's means and variances anew, from training images as they are.
+    """Recompute batch normalization's means and variances on unaugmented training images.
 
     Those kept while training are of the last few batches alone, and of images that were varied
     more than those to be recognized are. The method is the precise batch normalization of Wu and
@@ -117,15 +117,15 @@ def _batches(
     gate: Gate,
     glyphs: Glyphs,
 ) -> Any:
-    """Feeds the training images, shuffled anew each epoch.
+    """Return batches of the training images, reshuffled each epoch.
 
     Args:
         images: the training set, kept in uint8.
         shown: indices of those that an epoch shows.
-        outputs: how many classes the network tells apart.
+        outputs: number of classes.
         settings: batch size and seed; the order of an epoch comes from (seed, epoch) alone.
         epoch: tells which epoch is about to run.
-        teacher: gives the probabilities that are learned besides the labels.
+        teacher: returns probabilities to learn in addition to the labels.
         gate: no more is gathered once it is closed.
         glyphs: characters of handwriting fonts, for augmentation.
 

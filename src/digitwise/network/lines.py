@@ -6,7 +6,6 @@ entropy at the characters' centers, which composed lines know, makes them learn 
 each character at its center.
 """
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,8 @@ from jaxtyping import Int32, UInt8
 from digitwise.data.catalog import OTHER
 from digitwise.data.composition import LINE, Composer
 from digitwise.network.backend import keras
-from digitwise.network.fitting import Gate, Task, untuned
-from digitwise.network.optimizers import build_optimizer
+from digitwise.network.composed import Objective, composed_task
+from digitwise.network.fitting import Task
 from digitwise.network.settings import TrainingSettings
 
 layers = keras.layers
@@ -25,7 +24,6 @@ COLUMN = 4  # pixels of a line to one column of the answer
 BLANK = OTHER + 1  # the class of columns without a character
 _CENTER_WEIGHT = 0.5  # of the characters' centers in the loss
 _LARGEST_GRADIENT = 20.0  # norm; larger ones are scaled down
-_CHUNK = 4  # batches that are composed at a time
 _VALIDATION = 2048  # lines
 
 
@@ -107,41 +105,12 @@ def line_task(settings: TrainingSettings, composer: Composer, held_out: Composer
         composer: of the training lines.
         held_out: of the validation lines, with other digits and fonts.
     """
-    import tensorflow as tf
-
-    def compile_for_lines(model: Any) -> None:
-        steps = settings.total_epochs * settings.steps_per_epoch
-        optimizer = build_optimizer(settings.recipe, steps)
-        optimizer.global_clipnorm = _LARGEST_GRADIENT
-        metric = LineAccuracy(name="accuracy")
-        model.compile(optimizer=optimizer, loss=line_loss, metrics=[metric], jit_compile=False)
-
-    def batches(epoch: Callable[[], int], gate: Gate) -> Any:
-        size = settings.batch_size
-
-        def chunks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-            number, images = epoch(), settings.training_images
-            for start in range(0, images, size * _CHUNK):
-                yield _compose(composer, number, range(start, min(start + size * _CHUNK, images)))
-
-        lines = tf.TensorSpec((None, *LINE), tf.uint8)
-        targets = tf.TensorSpec((None, None, 2), tf.int32)
-        return (
-            tf.data.Dataset.from_generator(
-                lambda: gate.through(chunks()), output_signature=(lines, targets)
-            )
-            .prefetch(1)
-            .unbatch()
-            .padded_batch(size, padding_values=(np.uint8(0), np.int32(-1)))
-            .map(_scale)
-            .prefetch(4)
-            .apply(tf.data.experimental.assert_cardinality(settings.steps_per_epoch))
-            .with_options(untuned())
-        )
-
-    held = tf.data.Dataset.from_tensor_slices(_compose(held_out, 0, range(_VALIDATION)))
-    validation = held.batch(settings.batch_size).map(_scale).with_options(untuned())
-    return Task(compile_for_lines, batches, validation)
+    return composed_task(
+        settings,
+        lambda epoch, indices: _compose(composer, epoch, indices),
+        _compose(held_out, 0, range(_VALIDATION)),
+        Objective(line_loss, LineAccuracy(name="accuracy"), _LARGEST_GRADIENT),
+    )
 
 
 def _compose(
@@ -155,8 +124,3 @@ def _compose(
         for target, each in zip(row, characters, strict=False):
             target[:] = each.label, each.x / COLUMN
     return np.stack([line for line, _ in composed]), targets
-
-
-def _scale(lines: Any, targets: Any) -> tuple[Any, Any]:
-    """Convert lines to what the network takes."""
-    return keras.ops.cast(lines, "float32")[..., np.newaxis] * (1 / 255), targets

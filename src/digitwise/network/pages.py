@@ -5,17 +5,18 @@ of character, and the logarithm of the size of the box. The method is that of Zh
 Krähenbühl ("Objects as Points", 2019).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float16, Float32, UInt8
 
 from digitwise.data.catalog import OTHER
-from digitwise.data.composition import IGNORED, TILE, Character, Composer
+from digitwise.data.composition import TILE, Composer
+from digitwise.data.writing import IGNORED, Character
 from digitwise.network.backend import keras
-from digitwise.network.fitting import Gate, Task, untuned
-from digitwise.network.optimizers import build_optimizer
+from digitwise.network.composed import Objective, composed_task
+from digitwise.network.fitting import Task
 from digitwise.network.settings import TrainingSettings
 
 layers = keras.layers
@@ -27,7 +28,6 @@ _FOCUS, _LENIENCE = 2, 4  # alpha and beta of the paper's focal loss
 _SIZE_WEIGHT = 0.3  # of the error of the size in the loss
 _RARE = 0.01  # score of a place before training
 _LARGEST_GRADIENT = 5.0  # norm; larger ones are scaled down
-_CHUNK = 4  # batches that are composed at a time
 _VALIDATION = 512  # tiles
 
 
@@ -147,36 +147,12 @@ def page_task(settings: TrainingSettings, composer: Composer, held_out: Composer
         composer: of the training tiles.
         held_out: of the validation tiles, with other digits and fonts.
     """
-    import tensorflow as tf
-
-    def compile_for_pages(model: Any) -> None:
-        steps = settings.total_epochs * settings.steps_per_epoch
-        optimizer = build_optimizer(settings.recipe, steps)
-        optimizer.global_clipnorm = _LARGEST_GRADIENT
-        metric = CenterAccuracy(name="accuracy")
-        model.compile(optimizer=optimizer, loss=page_loss, metrics=[metric], jit_compile=False)
-
-    def batches(epoch: Callable[[], int], gate: Gate) -> Any:
-        size = settings.batch_size
-
-        def chunks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-            number, images = epoch(), settings.training_images
-            for start in range(0, images, size * _CHUNK):
-                yield _compose(composer, number, range(start, min(start + size * _CHUNK, images)))
-
-        return (
-            _dataset(lambda: gate.through(chunks()))
-            .unbatch()
-            .batch(size)
-            .map(_scale)
-            .prefetch(4)
-            .apply(tf.data.experimental.assert_cardinality(settings.steps_per_epoch))
-            .with_options(untuned())
-        )
-
-    held = tf.data.Dataset.from_tensor_slices(_compose(held_out, 0, range(_VALIDATION)))
-    validation = held.batch(settings.batch_size).map(_scale).with_options(untuned())
-    return Task(compile_for_pages, batches, validation)
+    return composed_task(
+        settings,
+        lambda epoch, indices: _compose(composer, epoch, indices),
+        _compose(held_out, 0, range(_VALIDATION)),
+        Objective(page_loss, CenterAccuracy(name="accuracy"), _LARGEST_GRADIENT),
+    )
 
 
 def _compose(
@@ -186,19 +162,3 @@ def _compose(
     composed = [composer.compose(epoch, index) for index in indices]
     targets = [page_targets(characters, (TILE, TILE)) for _, characters in composed]
     return np.stack([tile for tile, _ in composed]), np.stack(targets).astype(np.float16)
-
-
-def _dataset(chunks: Callable[[], Iterator[Any]]) -> Any:
-    """Return a tf.data.Dataset of chunks of tiles and targets."""
-    import tensorflow as tf
-
-    side = TILE // STRIDE
-    tiles = tf.TensorSpec((None, TILE, TILE), tf.uint8)
-    targets = tf.TensorSpec((None, side, side, KINDS + 4), tf.float16)
-    return tf.data.Dataset.from_generator(chunks, output_signature=(tiles, targets)).prefetch(1)
-
-
-def _scale(tiles: Any, targets: Any) -> tuple[Any, Any]:
-    """Convert tiles and targets to what the network takes, and the loss."""
-    scaled = keras.ops.cast(tiles, "float32")[..., np.newaxis] * (1 / 255)
-    return scaled, keras.ops.cast(targets, "float32")

@@ -63,6 +63,16 @@ class Recipe:
         return self.augmentation == "reading"
 
 
+_COMPOSED = Recipe(
+    epochs=36,
+    learning_rate=4e-3,
+    schedule="cosine",
+    optimizer="muon",
+    weight_decay=0.02,
+    batch_size=16,
+    augmentation="composition",
+    sources={"semeion": 1, "multiple-features": 1, "optdigits": 1},
+)
 RECIPES = {
     "tutorial": Recipe(epochs=15, learning_rate=1e-3, patience=4),
     "lenet5": Recipe(epochs=15, learning_rate=1e-3, patience=4),
@@ -84,26 +94,8 @@ RECIPES = {
         augmentation="reading",
         sources={"semeion": 3, "multiple-features": 3, "optdigits": 2},
     ),
-    "page": Recipe(
-        epochs=36,
-        learning_rate=4e-3,
-        schedule="cosine",
-        optimizer="muon",
-        weight_decay=0.02,
-        batch_size=16,
-        augmentation="composition",
-        sources={"semeion": 1, "multiple-features": 1, "optdigits": 1},
-    ),
-    "line": Recipe(
-        epochs=16,
-        learning_rate=4e-3,
-        schedule="cosine",
-        optimizer="muon",
-        weight_decay=0.02,
-        batch_size=32,
-        augmentation="composition",
-        sources={"semeion": 1, "multiple-features": 1, "optdigits": 1},
-    ),
+    "page": _COMPOSED,
+    "line": replace(_COMPOSED, epochs=16, batch_size=32),
     "accurate": Recipe(
         epochs=14,
         learning_rate=6e-3,

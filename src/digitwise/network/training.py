@@ -590,8 +590,9 @@ def _finish(
             from digitwise.network.lines import line_task
             from digitwise.network.pages import page_task
 
-            described = {"page": page_task, "line": line_task}[settings.architecture]
-            task = described(settings, *_composers(settings, split, fonts))
+            make_task = {"page": page_task, "line": line_task}[settings.architecture]
+            composer = _composer(settings, split, fonts)
+            task = make_task(settings, composer, _held_out_composer(settings, split))
         else:
             task = classification_task(
                 network.output_shape[-1],
@@ -611,20 +612,25 @@ def _finish(
     return _leave_bundle(run, settings, split, network, state, fonts)
 
 
-def _composers(
+def _composer(
     settings: TrainingSettings, split: Split, fonts: Sequence[HandwritingFont]
-) -> "tuple[Composer, Composer]":
-    """Return the composers of the training and the validation pages, which share no digit."""
+) -> "Composer":
+    """Return the composer of the training pages or lines."""
     from digitwise.data.characters import Digits
     from digitwise.data.composition import Composer
 
     chosen = np.unique(split.shown)
     trained = LabeledImages(split.images.x[chosen], split.images.y[chosen])
-    seed = settings.seed
-    return (
-        Composer(Digits(trained, seed), fonts, seed),
-        Composer(Digits(split.validation_images, seed + 1), [], seed + 1),
-    )
+    return Composer(Digits(trained, settings.seed), fonts, settings.seed)
+
+
+def _held_out_composer(settings: TrainingSettings, split: Split) -> "Composer":
+    """Return the composer of the validation pages or lines, with held-out digits and no fonts."""
+    from digitwise.data.characters import Digits
+    from digitwise.data.composition import Composer
+
+    seed = settings.seed + 1
+    return Composer(Digits(split.validation_images, seed), [], seed)
 
 
 def _leave_bundle(
@@ -663,22 +669,13 @@ def _export_composed(
     from digitwise.data.catalog import CHARACTERS
     from digitwise.network.exporting import export_lines, export_pages
 
-    _, held_out = _composers(settings, split, [])
+    held_out = _held_out_composer(settings, split)
     is_page = settings.architecture == "page"
     compose = held_out.compose if is_page else held_out.compose_line
     composed = [compose(1, index)[0] for index in range(_EXAMPLES)]
     examples = normalize(add_channel(np.stack(composed)))
     (export_pages if is_page else export_lines)(final, folder, examples)
-    return {
-        "classes": list(CHARACTERS),
-        "input": {"shape": list(examples.shape[1:]), "divide_by": 255},
-        "architecture": {
-            "name": settings.architecture,
-            "parameters": final.count_params(),
-            "outputs": final.output_shape[-1],
-            "layers": [],
-        },
-    }
+    return _describe_network(final, settings, CHARACTERS, examples.shape[1:], layers=[])
 
 
 def _export_classifier(
@@ -702,9 +699,20 @@ def _export_classifier(
             export_int8(folder / ONNX_FILE, folder / INT8_FILE, both)
         except DigitwiseError as error:
             say(f"the bundle reads in float32, at half the speed: {error}")
+    return _describe_network(final, settings, data.classes, final.input_shape[1:], layers)
+
+
+def _describe_network(
+    final: "keras.Model",
+    settings: TrainingSettings,
+    classes: Sequence[str],
+    shape: Sequence[int],
+    layers: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Return a network's part of a bundle's record."""
     return {
-        "classes": list(data.classes),
-        "input": {"shape": list(final.input_shape[1:]), "divide_by": 255},
+        "classes": list(classes),
+        "input": {"shape": list(shape), "divide_by": 255},
         "architecture": {
             "name": settings.architecture,
             "parameters": final.count_params(),
