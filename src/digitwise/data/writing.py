@@ -47,15 +47,15 @@ class Writing:
         unit: height of the digits, in pixels.
         pen: width of the strokes, in digit heights.
         stretch: width of the characters, relative to what it would be.
-        slant: by which the characters lean, to the right if negative.
+        slant: shear of the characters; negative leans right.
         hands: who writes digits and signs: the first that can.
         ink: its opacity.
+        unevenness: standard deviation of the log size of the characters.
+        sinks: downward shift of smaller characters, as a share of the height they lack; 0.5 aligns
+            them on the baseline.
         characters: what was written.
         line: the number of the current line.
         rise: by how many digit heights a character lines rise or fall.
-        unevenness: deviation of the logarithm of the characters' sizes.
-        sinks: by how much of what it is smaller a small character stands lower: half, so that all
-            stand on one line.
     """
 
     unit: float
@@ -64,11 +64,11 @@ class Writing:
     slant: float
     hands: list[Hand]
     ink: Field
+    unevenness: float
+    sinks: float
     characters: list[Character] = field(default_factory=list)
     line: int = 0
     rise: float = 0.04
-    unevenness: float = 0.06
-    sinks: float = 0.0
 
     @property
     def width(self) -> int:
@@ -156,7 +156,7 @@ def print_on_paper(
 def crop_tightly(
     pixels: UInt8[np.ndarray, "h w"], characters: list[Character], random: Random
 ) -> tuple[UInt8[np.ndarray, "h w"], list[Character]]:
-    """Crop a page to one of its lines or characters; put it on blank ground of the page's size."""
+    """Crop a page to one of its lines or characters; pad it to the page's size."""
     height, width = pixels.shape
     seen = [each for each in characters if each.label != IGNORED]
     if not seen:
@@ -195,7 +195,7 @@ def crop_tightly(
 def crop_page_around(
     pixels: UInt8[np.ndarray, "h w"], written: list[Character], random: Random
 ) -> UInt8[np.ndarray, "h w"]:
-    """Let a line's page end close to its characters; what is beyond is blank."""
+    """Crop a line's page close to its characters, and pad it to its former size."""
     height, width = pixels.shape
     left = int(random.uniform(0, max(0.0, min(each.x - each.width / 2 for each in written))))
     right = max(each.x + each.width / 2 for each in written)
